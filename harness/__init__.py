@@ -1,0 +1,19 @@
+"""granule: boots real arm64 kernels at 4K, 16K and 64K pages and says what it found.
+
+Layers, from the bottom (held by tests/unit/test_layers.py):
+
+    errors deadline spec verdict paths cache    values and the few services everyone uses
+    linux       parsers of what Linux stores and prints
+    kernels     where kernels come from
+    build       initramfs, guest programs, disk images
+    channel     console, shell, QMP, gdbstub: one class each
+    memory      a guest's physical memory, read from outside
+    qemu        probing QEMU, its command line, its process; the Machine
+    guest       what runs inside: the micro guest
+    smoke       the checks
+    matrix      cells: expand, refuse, run
+    report      terminal, HTML, JSON, JUnit
+    cli, pytest_plugin
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""The frozen values that say what to run: page size, accelerator, disks, the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from harness.errors import UsageError
+
+__all__ = ["Accel", "Disk", "MachineSpec", "PageSize", "Wire"]
+
+
+class PageSize(Enum):
+    """A translation granule of VMSAv8-64 (Arm ARM DDI 0487, D8.2); the value is log2 of its bytes."""
+
+    K4 = 12
+    K16 = 14
+    K64 = 16
+
+    @property
+    def bytes(self) -> int:
+        """The size in bytes."""
+        return 1 << self.value
+
+    @property
+    def token(self) -> str:
+        """As `arm64.pagesize=` and our options spell it: 4k, 16k, 64k."""
+        return f"{self.bytes >> 10}k"
+
+    @property
+    def label(self) -> str:
+        """As people write it: 4K, 16K, 64K."""
+        return self.token.upper()
+
+    @classmethod
+    def parse(cls, text: str) -> PageSize:
+        """From `16k`, `16K`, `16KiB` or `16384`; raises UsageError naming the three sizes there are."""
+        plain = text.strip().lower().removesuffix("ib").removesuffix("b")
+        for size in cls:
+            if plain in (size.token, str(size.bytes)):
+                return size
+        raise UsageError(f"'{text}' is not a page size of arm64: use 4k, 16k or 64k")
+
+    @classmethod
+    def of_bytes(cls, size_bytes: int) -> PageSize | None:
+        """The granule of that many bytes, or None when there is none."""
+        return next((size for size in cls if size.bytes == size_bytes), None)
+
+
+class Accel(Enum):
+    """How QEMU executes guest code; AUTO becomes one of the others when the host is probed."""
+
+    AUTO = "auto"
+    TCG = "tcg"
+    KVM = "kvm"
+
+    @property
+    def is_emulation(self) -> bool:
+        """True where guest instructions are translated, so that time-outs must be longer."""
+        return self is Accel.TCG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A raw disk image behind virtio-blk; `serial` is how the guest tells it from the others."""
+
+    path: Path
+    serial: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """A virtio-net card on QEMU's user network, cut off from the host's (`restrict=on`).
+
+    `echo` gives the guest one peer, 10.0.2.100 port 7, whose bytes reach `Machine.wire`.
+    """
+
+    echo: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """All that shapes one QEMU process, and nothing else: equal specs give equal command lines."""
+
+    kernel: Path
+    """Uncompressed arm64 Image."""
+    initrd: Path
+    cmdline: str
+    cpu: str = "neoverse-n1"
+    """QEMU's `-cpu` argument."""
+    accel: Accel = Accel.TCG
+    vcpus: int = 2
+    memory_mib: int = 384
+    disks: tuple[Disk, ...] = ()
+    wire: Wire | None = None
