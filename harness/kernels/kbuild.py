@@ -1,0 +1,220 @@
+"""Runs the kernel's own build system on a tree that it never writes to (O=).
+
+Sources: Linux Documentation/kbuild/kbuild.rst (variables), Documentation/kbuild/reproducible-builds.rst,
+scripts/kconfig/conf.c (KCONFIG_ALLCONFIG).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.build.toolchain import Toolchain
+from harness.errors import InfraError, UsageError
+from harness.kernels.longrun import Progress, run_lines
+from harness.linux.kconfig import Kconfig, missing_from, read_config
+
+__all__ = ["Build", "Fragment", "check_tree", "jobs_for"]
+
+_STEP = re.compile(r"  ([A-Z][A-Z0-9_]+(?: \[M\])?) +(\S.*)")
+_COMPILER_ERROR = re.compile(
+    r"\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*: undefined reference to .*|ERROR: modpost: .*"
+    r"|.*: No space left on device.*"
+)
+_MAKE_ERROR = re.compile(r"make(?:\[\d+\])?: \*\*\* .*")
+_MAX_ERRORS = 5
+_JOB_BYTES = 1 << 30
+_ALLCONFIG = "granule.allconfig"
+_STEPS = "granule.steps"
+_LOG = "granule-build.log"
+
+# What would change the result, or where it goes, behind our back.
+_FOREIGN_VARIABLES = (
+    "KBUILD_OUTPUT",
+    "KBUILD_EXTMOD",
+    "KCONFIG_CONFIG",
+    "KCFLAGS",
+    "KAFLAGS",
+    "KCPPFLAGS",
+    "LOCALVERSION",
+    "LLVM",
+    "MAKEFLAGS",
+    "MFLAGS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Options that a build must have, and what to call them when one is lost."""
+
+    name: str
+    text: str
+
+    @property
+    def options(self) -> Kconfig:
+        """The options in it; raises UsageError where the text is not Kconfig."""
+        return Kconfig.parse(self.text, where=f"the fragment {self.name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """One build: tree, output directory and tools. Nothing happens before a method is called."""
+
+    source: Path
+    output: Path
+    """Kept between builds, which makes the next one incremental."""
+    toolchain: Toolchain
+    ccache_dir: Path
+    jobs: int
+    expected_steps: int
+    """Lines a first build prints; replaced by the count of the last build made here."""
+    progress: Progress
+
+    @property
+    def log(self) -> Path:
+        """All that make printed, last build only."""
+        return self.output / _LOG
+
+    @property
+    def has_modules(self) -> bool:
+        """True once configured with CONFIG_MODULES, without which kbuild refuses to build or install any."""
+        return read_config(self.output / ".config").enabled("MODULES")
+
+    def configure(self, fragments: Sequence[Fragment]) -> None:
+        """allnoconfig plus the fragments; raises UsageError naming each option that did not survive."""
+        _refuse_odd_path(self.output)
+        self.log.write_bytes(b"")
+        together = "\n".join(f"# {fragment.name}\n{fragment.text}" for fragment in fragments)
+        (self.output / _ALLCONFIG).write_text(together, encoding="utf-8")
+        self.progress(0, None, "configuring")
+        self._make("allnoconfig", steps=None)
+        config = read_config(self.output / ".config")
+        lost = [
+            f"{missing} (asked for by {fragment.name})"
+            for fragment in fragments
+            for missing in missing_from(fragment.options, config)
+        ]
+        if lost:
+            raise UsageError(
+                f"{len(lost)} of the options asked for did not survive into .config of {self.source.name}: "
+                f"{'; '.join(lost)}. Each depends on something that is off, or this kernel does not know it: "
+                f"compare with {self.output / '.config'}."
+            )
+
+    def compile(self) -> None:
+        """`make Image`, and `modules` if there are any.
+
+        Raises InfraError with the first compiler errors and the log's place.
+        """
+        steps = self.output / _STEPS
+        first = not (self.output / "vmlinux").exists()
+        total = _stored_steps(steps) or self.expected_steps or None
+        targets = ("Image", "modules") if self.has_modules else ("Image",)
+        counted = self._make(*targets, steps=total if first else None)
+        if first and counted > (total or 0) // 2:  # less is what an interrupted build left to do
+            steps.write_text(f"{counted}\n", encoding="utf-8")
+
+    def install_modules(self, into: Path) -> None:
+        """Stripped modules into `into`/lib/modules/RELEASE, without the links back to tree and output."""
+        self._make(
+            "modules_install", f"INSTALL_MOD_PATH={into}", "INSTALL_MOD_STRIP=1", "DEPMOD=true", steps=None
+        )
+        for link in (*into.glob("lib/modules/*/build"), *into.glob("lib/modules/*/source")):
+            link.unlink()
+
+    def _make(self, *targets: str, steps: int | None) -> int:
+        done = 0
+        errors: list[str] = []
+
+        def on_line(line: str) -> bool:
+            nonlocal done
+            step = _STEP.fullmatch(line)
+            if step is not None:
+                done += 1
+                self.progress(done, None if steps is None else max(steps, done), f"{step[1]} {step[2]}"[:200])
+                return True
+            if _COMPILER_ERROR.fullmatch(line) and len(errors) < _MAX_ERRORS:
+                errors.append(line)
+            return False
+
+        ran = run_lines(self._argv(targets), on_line, package="make", env=self._environment(), log=self.log)
+        if ran.status != 0:
+            made = errors or [line for line in ran.tail if _MAKE_ERROR.fullmatch(line)] or list(ran.tail[-3:])
+            raise InfraError(
+                f"make {targets[0]} of {self.source} failed with status {ran.status}: "
+                f"{'; '.join(made[:_MAX_ERRORS]) or 'it printed nothing'}. The whole log is {self.log}."
+            )
+        return done
+
+    def _argv(self, targets: Sequence[str]) -> list[str]:
+        compiler = " ".join(self.toolchain.cc)
+        ccache = f"{self.toolchain.ccache} " if self.toolchain.ccache else ""
+        return [
+            "make",
+            "-C",
+            str(self.source),
+            f"O={self.output}",
+            "ARCH=arm64",
+            f"CROSS_COMPILE={self.toolchain.prefix}",
+            f"CC={ccache}{compiler}",
+            f"-j{self.jobs}",
+            *targets,
+        ]
+
+    def _environment(self) -> dict[str, str | None]:
+        """Fixed names and times, so that equal inputs give an equal Image (reproducible-builds.rst)."""
+        return {
+            **dict.fromkeys(_FOREIGN_VARIABLES),
+            "KCONFIG_ALLCONFIG": str(self.output / _ALLCONFIG),
+            "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+            "KBUILD_BUILD_USER": "granule",
+            "KBUILD_BUILD_HOST": "granule",
+            "KBUILD_BUILD_VERSION": "1",
+            "CCACHE_DIR": str(self.ccache_dir),
+            "CCACHE_MAXSIZE": "4G",
+            "PYTHONDONTWRITEBYTECODE": "1",  # kbuild runs Python programs that lie in the tree
+        }
+
+
+def check_tree(tree: Path) -> None:
+    """Raise UsageError where `tree` is no kernel source for arm64, or kbuild would refuse it for O=.
+
+    Source: the top Makefile's `outputmakefile`, which tests these three paths.
+    """
+    if not (tree / "Kconfig").is_file() or not (tree / "arch/arm64/Makefile").is_file():
+        raise UsageError(f"{tree} is not a Linux source tree: it has no Kconfig or no arch/arm64/Makefile")
+    for made in (".config", "include/config", "arch/arm64/include/generated"):
+        if (tree / made).exists():
+            raise UsageError(
+                f"{tree} has been built in place ({made} exists), and kbuild then refuses to build "
+                f"elsewhere. Run `make -C {tree} ARCH=arm64 mrproper` (it deletes .config), or give a clean "
+                "tree, say from `git worktree add`."
+            )
+    _refuse_odd_path(tree)
+
+
+def jobs_for(cpus: int, memory_bytes: int) -> int:
+    """How many compilers to run: one per CPU, and 1 GiB of memory for each."""
+    return max(1, min(cpus, memory_bytes // _JOB_BYTES))
+
+
+def jobs_here() -> int:
+    """`jobs_for` this machine."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return jobs_for(len(os.sched_getaffinity(0)), memory_bytes)
+
+
+def _refuse_odd_path(path: Path) -> None:
+    """The top Makefile stops for a path with spaces or colons: "source directory cannot contain"."""
+    if re.search(r"[\s:]", str(path)):
+        raise UsageError(f"kbuild cannot work in a path with spaces or colons: {path}")
+
+
+def _stored_steps(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0

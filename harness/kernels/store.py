@@ -1,0 +1,161 @@
+"""One place to ask for a kernel, whatever it is: a name of the catalogue, a file, a build tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from harness.cache import Cache
+from harness.errors import UsageError
+from harness.kernels.catalogue import Catalogue, CatalogueKernel
+from harness.kernels.debian import DebianKernels
+from harness.kernels.file import Beside, kernel_from_file, kernel_from_tree
+from harness.kernels.kernel import Kernel
+from harness.kernels.longrun import Progress, quiet
+from harness.kernels.source import SourceKernels
+from harness.spec import PageSize
+
+__all__ = ["KernelRow", "KernelState", "KernelStore", "is_path"]
+
+
+class KernelState(Enum):
+    """Whether a kernel of the catalogue can be had at once."""
+
+    CACHED = "cached"
+    NOT_FETCHED = "not fetched"
+    NOT_BUILT = "not built"
+
+    @property
+    def is_ready(self) -> bool:
+        """True where neither network nor compiler is needed."""
+        return self is KernelState.CACHED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRow:
+    """A line of `granule kernels list`."""
+
+    name: str
+    page_size: PageSize | None
+    """None for a boot-time kernel."""
+    state: KernelState
+    purpose: str
+    release: str = ""
+    """Empty until it is cached, like what follows."""
+    origin: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    """Of the Image."""
+
+
+class KernelStore:
+    """The kernels that can be run.
+
+    Arguments: `offline`, take only what is in the cache; `progress`, told of downloads and builds;
+    `catalogue`, ours by default.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        offline: bool = False,
+        progress: Progress = quiet,
+        catalogue: Catalogue | None = None,
+    ) -> None:
+        self._cache = cache
+        self._offline = offline
+        self._progress = progress
+        self._wanted = ""
+        self.catalogue = catalogue or Catalogue.load()
+        self._source = SourceKernels(cache, self.catalogue, progress=self._tell)
+
+    def get(self, name: str, *, beside: Beside | None = None, refresh: bool = False) -> Kernel:
+        """The kernel of that name, fetched or built when the cache lacks it, or the one in that file or tree.
+
+        Arguments: `name`, a catalogue name, or a path (with '/' in it, or of an existing file); `beside`,
+        what goes with a path; `refresh`, look for a newer one in the archive. Raises UsageError for an
+        unknown name or an unsuitable file, KernelUnavailable, InfraError.
+        """
+        if is_path(name, self.catalogue):
+            path = Path(name).expanduser()
+            if path.is_dir():
+                return kernel_from_tree(self._cache, path, beside)
+            return kernel_from_file(self._cache, path, beside)
+        if beside is not None and beside != Beside():
+            raise UsageError(
+                f"--modules, --initrd, --vmlinux, --config and --cmdline go with a kernel file, "
+                f"not with '{name}'"
+            )
+        wanted = self.catalogue.find(name)
+        self._wanted = name
+        if wanted.source.is_built:
+            return self._source.get(wanted, offline=self._offline, refresh=refresh)
+        kernels = self._debian(wanted)
+        return kernels.get(wanted.package, wanted.name, offline=self._offline, refresh=refresh)
+
+    def build_tree(self, name: str, tree: Path) -> Kernel:
+        """The user's tree built with the fragments of `name`; see SourceKernels.build_tree."""
+        wanted = self.catalogue.find(name)
+        if not wanted.source.is_built:
+            built = ", ".join(kernel.name for kernel in self.catalogue.kernels if kernel.source.is_built)
+            raise UsageError(f"{name} is a packaged kernel; a tree is built like one of: {built}")
+        self._wanted = name
+        return self._source.build_tree(wanted, tree)
+
+    def expand(self, name: str) -> tuple[str, ...]:
+        """The names that `name` stands for: a family's kernels (`trimmed`), else itself.
+
+        Raises UsageError for what is neither in the catalogue nor a path.
+        """
+        if is_path(name, self.catalogue):
+            return (name,)
+        return tuple(kernel.name for kernel in self.catalogue.expand(name))
+
+    def available(self, name: str) -> bool:
+        """True where `get` needs neither network nor build; raises UsageError for an unknown name."""
+        if is_path(name, self.catalogue):
+            return Path(name).expanduser().exists()
+        return self._find(self.catalogue.find(name)) is not None
+
+    def list(self) -> tuple[KernelRow, ...]:
+        """A row for each kernel of the catalogue, without network."""
+        return tuple(self._row(wanted) for wanted in self.catalogue.kernels)
+
+    def _row(self, wanted: CatalogueKernel) -> KernelRow:
+        kernel = self._find(wanted)
+        if kernel is None:
+            state = KernelState.NOT_BUILT if wanted.source.is_built else KernelState.NOT_FETCHED
+            return KernelRow(
+                name=wanted.name, page_size=wanted.page_size, state=state, purpose=wanted.purpose
+            )
+        return KernelRow(
+            name=wanted.name,
+            page_size=kernel.page_size,
+            state=KernelState.CACHED,
+            purpose=wanted.purpose,
+            release=kernel.release,
+            origin=kernel.origin,
+            sha256=kernel.sha256,
+            size_bytes=kernel.image.stat().st_size,
+        )
+
+    def _find(self, wanted: CatalogueKernel) -> Kernel | None:
+        if wanted.source.is_built:
+            return self._source.find(wanted)
+        return self._debian(wanted).find(wanted.package, wanted.name)
+
+    def _debian(self, wanted: CatalogueKernel) -> DebianKernels:
+        return DebianKernels(self._cache, wanted.suite, progress=self._tell)
+
+    def _tell(self, done: int, total: int | None, what: str) -> None:
+        self._progress(done, total, f"{self._wanted}: {what}")
+
+
+def is_path(name: str, catalogue: Catalogue) -> bool:
+    """True where `name` means a file: it has a '/', or is no name of the catalogue and exists."""
+    if "/" in name:
+        return True
+    known = name in catalogue.names or catalogue.family(name)
+    return not known and bool(name) and Path(name).exists()

@@ -1,0 +1,109 @@
+"""Long commands: their lines, their end, and ours."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.deadline import Deadline
+from harness.errors import ToolMissing
+from harness.kernels.longrun import run_lines
+
+
+def is_free(lock: Path) -> bool:
+    """True once no process holds the lock file."""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_lines_status_and_log(tmp_path: Path) -> None:
+    """Lines of stdout and stderr arrive in order and in the log; those not consumed are the tail."""
+    seen: list[str] = []
+
+    def on_line(line: str) -> bool:
+        seen.append(line)
+        return line == "two"
+
+    argv = ["sh", "-c", "echo one; echo two >&2; echo three; exit 3"]
+    ran = run_lines(argv, on_line, package="x", log=tmp_path / "log")
+    assert (ran.status, ran.tail, seen) == (3, ("one", "three"), ["one", "two", "three"])
+    assert (tmp_path / "log").read_text() == "one\ntwo\nthree\n"
+
+
+def test_reason_is_preferred_to_chatter() -> None:
+    """`said` picks the lines that name an error, else the last."""
+    ran = run_lines(["sh", "-c", "echo 'E: no'; echo bye"], lambda _line: False, package="x")
+    assert ran.said == "E: no"
+    assert run_lines(["true"], lambda _line: False, package="x").said == "nothing"
+
+
+def test_endless_output_is_bounded() -> None:
+    """A megabyte without line break, or binary output, does not stop us; few lines are kept."""
+    ran = run_lines(
+        ["sh", "-c", "head -c 1000000 /dev/zero; head -c 100000 /dev/urandom; yes | head -1000"],
+        lambda _line: False,
+        package="x",
+    )
+    assert ran.status == 0
+    assert len(ran.tail) <= 40
+
+
+def test_environment_is_added_and_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with None is not passed on."""
+    monkeypatch.setenv("KCFLAGS", "-O0")
+    ran = run_lines(["env"], lambda _line: False, package="x", env={"KCFLAGS": None, "A": "b"})
+    assert "A=b" in ran.tail
+    assert "LC_ALL=C" in ran.tail
+    assert not any(line.startswith("KCFLAGS") for line in ran.tail)
+
+
+def test_absent_program_is_named() -> None:
+    """A program that is not installed is ToolMissing with its package."""
+    with pytest.raises(ToolMissing, match="apt-get install thing"):
+        run_lines(["no-such-program"], lambda _line: False, package="thing")
+
+
+def test_exception_kills_the_whole_session(tmp_path: Path) -> None:
+    """Ctrl-C while a line is handled leaves no process of the command, grandchildren included."""
+    lock = tmp_path / "lock"
+
+    def interrupt(_line: str) -> bool:
+        assert not is_free(lock)
+        raise KeyboardInterrupt
+
+    script = f"flock {lock} sh -c 'echo running; sleep 1000'"
+    with pytest.raises(KeyboardInterrupt):
+        run_lines(["sh", "-c", script], interrupt, package="x")
+    Deadline.after(5).wait_until(lambda: is_free(lock), "the command's session to end")
+
+
+def test_our_own_death_ends_the_command(tmp_path: Path) -> None:
+    """When granule is killed with SIGKILL, a command that prints is ended by its next line."""
+    lock = tmp_path / "lock"
+    program = (
+        "from harness.kernels.longrun import run_lines\n"
+        "say = lambda line: not print('running', flush=True)\n"
+        f"run_lines(['flock', {str(lock)!r}, 'yes'], say, package='x')\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(harness.__file__).parents[1])},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"running\n"
+    assert not is_free(lock)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    Deadline.after(5).wait_until(lambda: is_free(lock), "the command to end")
