@@ -1,0 +1,1 @@
+"""The lines to a guest: console, shell, QMP monitor, gdbstub. The host owns every socket."""

@@ -1,0 +1,88 @@
+"""The kernel's console: read-only, transcribed, and watched for the words of a kernel in trouble."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+from harness.channel.transcript import Transcript
+from harness.linux.klog import KernelLog, LogEvent
+
+__all__ = ["Console"]
+
+# A guest that prints one event per line would otherwise grow the list without end.
+EVENT_LIMIT = 1000
+
+
+class Console:
+    """Reads one socket from birth until its other end closes.
+
+    `transcript` keeps the bytes; `events` are what the kernel log parser made of them.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.transcript = Transcript()
+        self._socket = sock
+        self._log = KernelLog()
+        self._events: list[LogEvent] = []
+        self._changed = threading.Condition()
+        self._last_output_s = time.monotonic()
+        self._closed = False
+        self._thread = threading.Thread(target=self._read, name="console", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = self._socket.recv(1 << 16)
+            except OSError:
+                data = b""
+            with self._changed:
+                events = self._log.feed(data) if data else self._log.finish()
+                self._events += events[: EVENT_LIMIT - len(self._events)]
+                self._last_output_s = time.monotonic()
+                self._closed = not data
+                if data:
+                    self.transcript.append(data)
+                self._changed.notify_all()
+            if not data:
+                return
+
+    @property
+    def events(self) -> tuple[LogEvent, ...]:
+        """The events so far, oldest first."""
+        with self._changed:
+            return tuple(self._events)
+
+    def fatal_event(self) -> LogEvent | None:
+        """The first event after which the guest cannot be trusted, or None."""
+        return next((event for event in self.events if event.is_fatal), None)
+
+    def fatal_pending(self) -> bool:
+        """True while the kernel is in the middle of reporting something fatal."""
+        with self._changed:
+            return self._log.pending is not None and self._log.pending.is_fatal
+
+    def silent_s(self) -> float:
+        """Seconds since the guest last printed anything (or since the console was opened)."""
+        with self._changed:
+            return time.monotonic() - self._last_output_s
+
+    def drain(self, quiet_s: float, limit_s: float) -> None:
+        """Wait for `quiet_s` without output, or the end of the console; for `limit_s` at most."""
+        end_s = time.monotonic() + limit_s
+        with self._changed:
+            while not self._closed and (now := time.monotonic()) < end_s:
+                quiet_left = self._last_output_s + quiet_s - now
+                if quiet_left <= 0:
+                    return
+                self._changed.wait(min(quiet_left, end_s - now))
+
+    def close(self) -> None:
+        """End the reader; what was transcribed stays readable."""
+        with contextlib.suppress(OSError):  # the guest's end may be gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()

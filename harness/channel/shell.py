@@ -1,0 +1,201 @@
+"""A shell in the micro guest: commands framed by our own agent, over a line of its own.
+
+The agent (`guests/programs/agent.c`) answers each request with the command's output as it was written,
+then a line `granule:NONCE STATUS`. The nonce is new for every request and never sent in clear inside a
+script, so neither an echo nor a command's own output can be taken for the end.
+
+The only file that imports pexpect.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pexpect
+import pexpect.socket_pexpect
+
+from harness.deadline import Deadline
+from harness.errors import ChannelError, DeadlineExceeded, GuestGone
+
+__all__ = ["Completed", "Shell"]
+
+# How often a waiting command looks whether the guest is still there.
+LOOK_S = 0.2
+READY = b"granule: ready\n"
+INTERRUPT_S = 5.0
+SMALL_BYTES = 1 << 16
+# Longer than any mark with the status that follows it.
+MARK_ROOM_BYTES = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """What a command in the guest printed (stdout and stderr in order) and its exit status."""
+
+    output: bytes
+    status: int
+    truncated: bool = False
+    """True when it printed more than was asked to be kept; `output` is then its beginning."""
+
+    @property
+    def text(self) -> str:
+        """The output decoded, with what is not UTF-8 replaced."""
+        return self.output.decode(errors="replace")
+
+    @property
+    def ok(self) -> bool:
+        """True for exit status 0."""
+        return self.status == 0
+
+
+class _Line(pexpect.socket_pexpect.SocketSpawn):  # type: ignore[misc]
+    """pexpect on our socket, with three habits of its own.
+
+    It asks after the guest while it waits; it keeps to a deadline value; and of a flood it passes on the
+    first `keep_bytes` and then only the end of each piece, in which the mark may lie.
+    """
+
+    def __init__(self, sock: socket.socket, raise_if_gone: Callable[[], None]) -> None:
+        super().__init__(sock, timeout=None, maxread=1 << 16)
+        self._raise_if_gone = raise_if_gone
+        self.deadline = Deadline.after(0)
+        self.left_bytes = 0
+        self.dropped = False
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
+        """The next piece; raises pexpect.TIMEOUT at the deadline, GuestGone or pexpect.EOF at an end."""
+        while True:
+            self.socket.settimeout(min(LOOK_S, max(self.deadline.left_s(), 0.001)))
+            try:
+                data = bytes(self.socket.recv(size))
+            except TimeoutError:
+                self._raise_if_gone()
+                if self.deadline.expired():
+                    raise pexpect.TIMEOUT("deadline") from None
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                self.flag_eof = True
+                raise pexpect.EOF("closed")
+            return self._within_bounds(data)
+
+    def _within_bounds(self, data: bytes) -> bytes:
+        kept, rest = data[: self.left_bytes], data[self.left_bytes :]
+        self.left_bytes -= len(kept)
+        if len(rest) > MARK_ROOM_BYTES:
+            self.dropped = True
+            rest = rest[-MARK_ROOM_BYTES:]
+        return kept + rest
+
+
+class Shell:
+    """One command at a time in a guest.
+
+    `raise_if_gone` is asked while waiting; it raises GuestGone when the guest is beyond answering.
+    """
+
+    def __init__(self, sock: socket.socket, raise_if_gone: Callable[[], None]) -> None:
+        self._socket = sock
+        self._raise_if_gone = raise_if_gone
+        self._line = _Line(sock, raise_if_gone)
+
+    def wait_ready(self, deadline: Deadline) -> None:
+        """Wait for the agent's greeting; raises DeadlineExceeded or GuestGone."""
+        self._await(READY, deadline, "the guest's shell", SMALL_BYTES)
+
+    def run(self, script: str, deadline: Deadline, *, keep_bytes: int = 1 << 20) -> Completed:
+        """Run `script` with `sh -c` in the guest and return its output and exit status.
+
+        Keeps the first `keep_bytes` of output. Raises DeadlineExceeded (after interrupting the command, so
+        that the shell can be used again) or GuestGone.
+        """
+        return self._request(base64.b64encode(script.encode()), b"", deadline, keep_bytes, script)
+
+    def put(self, source: Path, target: str, deadline: Deadline) -> None:
+        """Copy a file of the host to the absolute path `target` in the guest, keeping its mode."""
+        data = source.read_bytes()
+        mode = format(source.stat().st_mode & 0o777, "o")
+        head = b"put %s %s %d" % (base64.b64encode(target.encode()), mode.encode(), len(data))
+        done = self._request(head, data, deadline, SMALL_BYTES, f"put {target}")
+        if not done.ok:
+            raise ChannelError(f"could not write {target} in the guest: {done.text.strip()}")
+
+    def interactive(self, *, rows: int, columns: int) -> socket.socket:
+        """Turn the line into an interactive terminal of that size and hand it over; ends this shell.
+
+        When the login shell there ends, the agent's closing line `granule:NONCE STATUS` comes.
+        """
+        self._socket.settimeout(None)
+        self._socket.sendall(b"%s tty %d %d\n" % (secrets.token_hex(8).encode(), rows, columns))
+        return self._socket
+
+    def _request(
+        self, body: bytes, payload: bytes, deadline: Deadline, keep_bytes: int, what: str
+    ) -> Completed:
+        nonce = secrets.token_hex(8).encode()
+        self._send(nonce + b" " + body + b"\n" + payload, deadline, what)
+        end = b"\ngranule:" + nonce + b" "
+        try:
+            output, truncated = self._await(end, deadline, what, keep_bytes)
+        except DeadlineExceeded:
+            self._interrupt(end)
+            raise
+        status, _ = self._await(b"\n", Deadline.after(INTERRUPT_S), "an exit status", SMALL_BYTES)
+        if not re.fullmatch(rb"\d{1,3}", status):
+            raise ChannelError(f"the guest's agent ended '{_short(what)}' with {status[:40]!r} for a status")
+        return Completed(output=output, status=int(status), truncated=truncated)
+
+    def _send(self, data: bytes, deadline: Deadline, what: str) -> None:
+        view = memoryview(data)
+        while view:
+            self._socket.settimeout(LOOK_S)
+            try:
+                view = view[self._socket.send(view) :]
+            except TimeoutError:
+                self._raise_if_gone()
+                if deadline.expired():
+                    raise DeadlineExceeded(f"the guest took no more input for '{_short(what)}'") from None
+            except OSError as error:
+                self._raise_ended(what, error)
+
+    def _await(self, mark: bytes, deadline: Deadline, what: str, keep_bytes: int) -> tuple[bytes, bool]:
+        """The bytes before `mark`, `keep_bytes` of them at most, and whether there were more."""
+        line = self._line
+        line.deadline, line.left_bytes, line.dropped = deadline, keep_bytes, False
+        try:
+            # A window to search keeps pexpect from looking through all output again with every piece.
+            line.expect_exact([mark], searchwindowsize=len(mark) + MARK_ROOM_BYTES)
+        except pexpect.TIMEOUT:
+            last = bytes(line.before or b"")[-200:]
+            raise DeadlineExceeded(f"no answer in time to '{_short(what)}'; last output: {last!r}") from None
+        except pexpect.EOF as error:
+            self._raise_ended(what, error)
+        got: bytes = line.before
+        return got[:keep_bytes], line.dropped or len(got) > keep_bytes
+
+    def _raise_ended(self, what: str, error: Exception) -> NoReturn:
+        """Raise GuestGone, with the machine's own reason if it has one."""
+        # The line closes a moment before QEMU can be reaped and tell why.
+        with contextlib.suppress(DeadlineExceeded):
+            Deadline.after(1).wait_until(lambda: self._raise_if_gone() is not None, "QEMU's end")
+        raise GuestGone(f"the guest closed its shell line during '{_short(what)}'") from error
+
+    def _interrupt(self, end: bytes) -> None:
+        """Have the agent kill the command, and read up to its closing line."""
+        with contextlib.suppress(OSError, ChannelError):  # the caller raises already, for a better reason
+            self._socket.send(b"\x03")
+            self._await(end, Deadline.after(INTERRUPT_S), "an interrupt", SMALL_BYTES)
+            self._await(b"\n", Deadline.after(INTERRUPT_S), "an interrupt", SMALL_BYTES)
+
+
+def _short(what: str) -> str:
+    return what if len(what) <= 60 else what[:57] + "..."

@@ -1,0 +1,100 @@
+"""The QEMU command line, as a pure function of what is to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.spec import Accel, MachineSpec
+
+__all__ = ["Lines", "qemu_argv"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """Numbers of the file descriptors that QEMU inherits."""
+
+    ram: int
+    """The anonymous memory file that is the guest's RAM."""
+    monitor: int
+    console: int
+    shell: int
+    gdb: int
+    wire: int | None = None
+    """The far end of the guest's TCP peer, where the spec has a wire with an echo."""
+    disks: tuple[int, ...] = field(default=())
+    """One per disk of the spec, in order."""
+
+
+def qemu_argv(spec: MachineSpec, lines: Lines, *, program: str, sandbox: bool = True) -> tuple[str, ...]:
+    """The command line that runs `spec` with `program`, talking over `lines`.
+
+    `sandbox`: this QEMU was built with seccomp. Every device is virtio-mmio: the trimmed kernels have no
+    PCI, and Debian's have both.
+    """
+    return (
+        program,
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *(("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny") if sandbox else ()),
+        *("-machine", _machine(spec)),
+        *("-accel", _accel(spec)),
+        *("-cpu", spec.cpu),
+        *("-smp", str(spec.vcpus)),
+        *("-m", f"{spec.memory_mib}M"),
+        "-object",
+        f"memory-backend-file,id=ram,size={spec.memory_mib}M,share=on,mem-path=/proc/self/fd/{lines.ram}",
+        *_socket("monitor", lines.monitor),
+        *("-mon", "chardev=monitor,mode=control"),
+        *_socket("console", lines.console),
+        *("-serial", "chardev:console"),
+        *_socket("shell", lines.shell),
+        *("-device", "virtio-serial-device"),
+        # A port and not a console (hvc0): QEMU drops what a virtconsole says while the host is slow to read,
+        # and lets a port wait (hw/char/virtio-console.c, flush_buf()).
+        *("-device", "virtserialport,chardev=shell,name=granule"),
+        *_socket("gdb", lines.gdb),
+        *("-gdb", "chardev:gdb"),
+        *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
+        *("-device", "virtio-rng-device,rng=entropy"),
+        *_disks(spec, lines),
+        *_wire(spec, lines),
+        *("-kernel", str(spec.kernel)),
+        *("-initrd", str(spec.initrd)),
+        *("-append", spec.cmdline),
+    )
+
+
+def _machine(spec: MachineSpec) -> str:
+    # KVM can only give the interrupt controller that the host has: `max` asks for the best of those.
+    gic = "max" if spec.accel is Accel.KVM else "3"
+    return f"virt,gic-version={gic},memory-backend=ram"
+
+
+def _accel(spec: MachineSpec) -> str:
+    return "kvm" if spec.accel is Accel.KVM else "tcg,thread=multi"
+
+
+def _socket(name: str, descriptor: int) -> tuple[str, str]:
+    return "-chardev", f"socket,id={name},fd={descriptor}"
+
+
+def _disks(spec: MachineSpec, lines: Lines) -> tuple[str, ...]:
+    words: list[str] = []
+    for number, (disk, descriptor) in enumerate(zip(spec.disks, lines.disks, strict=True)):
+        read_only = "on" if disk.read_only else "off"
+        # `discard` and the explicit format: a raw image whose content looks like qcow2 stays raw.
+        words += ["-drive", f"if=none,id=disk{number},format=raw,discard=unmap,read-only={read_only},"
+                            f"file=/proc/self/fd/{descriptor}"]  # fmt: skip
+        words += ["-device", f"virtio-blk-device,drive=disk{number},serial={disk.serial}"]
+    return tuple(words)
+
+
+def _wire(spec: MachineSpec, lines: Lines) -> tuple[str, ...]:
+    if spec.wire is None:
+        # QEMU's default card needs a ROM file that a minimal installation lacks.
+        return ("-nic", "none")
+    network = "user,id=wire,restrict=on"
+    chardev: tuple[str, ...] = ()
+    if lines.wire is not None:
+        chardev = _socket("peer", lines.wire)
+        network += ",guestfwd=tcp:10.0.2.100:7-chardev:peer"
+    return (*chardev, "-netdev", network, "-device", "virtio-net-device,netdev=wire")

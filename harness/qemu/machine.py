@@ -1,0 +1,222 @@
+"""A running guest: one QEMU process, the lines to it, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from harness.channel.console import Console
+from harness.channel.gdbstub import Gdbstub
+from harness.channel.qmp import Qmp
+from harness.channel.shell import Shell
+from harness.channel.transcript import Transcript
+from harness.deadline import Deadline
+from harness.errors import ChannelError, GuestGone, InfraError, LaunchError, QemuDied
+from harness.memory.ram import RAM_BASE_PA, PhysicalMemory, PrivateRam, SharedRam, make_ram
+from harness.qemu.argv import Lines, qemu_argv
+from harness.qemu.probe import Qemu
+from harness.qemu.process import QemuProcess
+from harness.qemu.wire import EchoPeer
+from harness.spec import Disk, MachineSpec
+
+__all__ = ["Frozen", "Machine"]
+
+LAUNCH_S = 30.0
+MONITOR_S = 10.0
+# After a kernel's first word of trouble the rest of its report is still on the way.
+LAST_WORDS_QUIET_S = 0.3
+LAST_WORDS_LIMIT_S = 3.0
+# QEMU sends the event before it ends; it may still be on its way through our side of the socket.
+LAST_WORDS_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """What can be read of a machine while, and only while, its vCPUs are stopped."""
+
+    gdb: Gdbstub
+    memory: PhysicalMemory
+    vcpus: tuple[str, ...]
+    """The gdbstub's ids, in order of vCPU number."""
+
+
+class Machine:
+    """A QEMU process from its start to its end; a context manager.
+
+    Raises LaunchError when QEMU does not come up. A machine whose guest panicked, rebooted or powered off
+    answers GuestGone to everything but its console.
+    """
+
+    def __init__(self, spec: MachineSpec, qemu: Qemu) -> None:
+        self.spec = spec
+        self._cleanup = contextlib.ExitStack()
+        self._started_s = time.monotonic()
+        self._end_reason = ""
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self._start(spec, qemu)
+            on_failure.pop_all()
+
+    def _start(self, spec: MachineSpec, qemu: Qemu) -> None:
+        with contextlib.ExitStack() as theirs:
+            ours: dict[str, socket.socket] = {}
+            numbers: dict[str, int] = {}
+            wired = spec.wire is not None and spec.wire.echo
+            for name in ("monitor", "console", "shell", "gdb", *(("wire",) if wired else ())):
+                mine, other = socket.socketpair()
+                ours[name] = self._cleanup.enter_context(mine)
+                numbers[name] = theirs.enter_context(other).fileno()
+            self._ram = make_ram(spec.memory_mib)
+            self._cleanup.callback(os.close, self._ram)
+            self._disks = tuple(self._private_copy(disk) for disk in spec.disks)
+            lines = Lines(ram=self._ram, disks=self._disks, **numbers)
+            argv = qemu_argv(spec, lines, program=qemu.program, sandbox=qemu.has_sandbox)
+            self.process = QemuProcess(argv, (self._ram, *self._disks, *numbers.values()))
+            self._cleanup.callback(self.process.close)
+        self.console = Console(ours["console"])
+        self._cleanup.callback(self.console.close)
+        self.shell = Shell(ours["shell"], self.raise_if_gone)
+        self.shell_socket = ours["shell"]
+        self._gdb = Gdbstub(ours["gdb"])
+        self.wire = EchoPeer(ours["wire"]) if wired else None
+        if self.wire is not None:
+            self._cleanup.callback(self.wire.close)
+        deadline = Deadline.after(LAUNCH_S)
+        try:
+            self.qmp = Qmp(ours["monitor"], deadline)
+        except ChannelError as error:
+            # A QEMU that refuses its command line closes the monitor just before it ends.
+            with contextlib.suppress(ChannelError):
+                self.process.wait(Deadline.after(2))
+            raise LaunchError(
+                "the guest could not be started", argv=argv, exit_status=self.process.exit_status(),
+                stderr=self.process.stderr(),
+            ) from error  # fmt: skip
+        self._cleanup.callback(self.qmp.close)
+        self.accelerator = self._accelerator()
+
+    def _private_copy(self, disk: Disk) -> int:
+        """An anonymous file with the image's content: the guest writes there, never to the image."""
+        copy = os.memfd_create(f"granule-disk-{disk.serial}", os.MFD_CLOEXEC)
+        self._cleanup.callback(os.close, copy)
+        try:
+            with disk.path.open("rb") as image:
+                size_bytes = os.fstat(image.fileno()).st_size
+                os.ftruncate(copy, size_bytes)
+                _copy_data(image.fileno(), copy, size_bytes)
+        except OSError as error:
+            raise InfraError(f"cannot read the disk image {disk.path}: {error.strerror}") from error
+        return copy
+
+    def _accelerator(self) -> str:
+        """The accelerator in use, as QEMU says: `kvm` or `tcg`."""
+        answer = self.qmp.execute("query-kvm", Deadline.after(MONITOR_S))
+        return "kvm" if answer["enabled"] else "tcg"
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill QEMU and release everything; the console's transcript stays readable."""
+        self._cleanup.close()
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command line that was run."""
+        return self.process.argv
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._started_s
+
+    def disk_path(self, serial: str) -> str:
+        """A path under which the host can open this machine's copy of a disk."""
+        index = next(number for number, disk in enumerate(self.spec.disks) if disk.serial == serial)
+        return f"/proc/{os.getpid()}/fd/{self._disks[index]}"
+
+    def raise_if_gone(self) -> None:
+        """Raise GuestGone, naming the reason, when the guest is beyond answering; QemuDied if QEMU is."""
+        if self.console.fatal_pending():
+            self.console.drain(LAST_WORDS_QUIET_S, LAST_WORDS_LIMIT_S)
+            raise GuestGone("the kernel reported something fatal")
+        event = self.console.fatal_event()
+        if event is not None:
+            self.console.drain(LAST_WORDS_QUIET_S, LAST_WORDS_LIMIT_S)
+            raise GuestGone(f"the kernel said: {event.line.strip()}")
+        status = self.process.exit_status()
+        if status is not None:
+            self.console.drain(LAST_WORDS_QUIET_S, LAST_WORDS_LIMIT_S)
+            if status != 0:
+                said = self.process.stderr().strip() or "nothing on stderr"
+                raise QemuDied(f"QEMU died with status {status} (negative: by a signal) and said: {said}")
+            raise GuestGone(f"the guest ended by itself ({self._how_it_ended()})")
+
+    def _how_it_ended(self) -> str:
+        """QEMU's word for why it ended, such as `guest-shutdown` (qapi/run-state.json, ShutdownCause)."""
+        if not self._end_reason:
+            event = self.qmp.wait_event("SHUTDOWN", Deadline.after(LAST_WORDS_S)) or {}
+            said = self.process.stderr().strip()
+            self._end_reason = str(event.get("reason", "")) or said or "it gave no reason"
+        return self._end_reason
+
+    def power_off(self, deadline: Deadline) -> str:
+        """Have the guest power itself off; returns QEMU's reason for ending, `guest-shutdown` if clean."""
+        with contextlib.suppress(ChannelError):
+            self.shell.run("sync; exec poweroff -f", deadline)
+        self.process.wait(deadline)
+        return self._how_it_ended()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[Frozen]:
+        """Stop the vCPUs, give access to registers and memory, and let the guest go on afterwards."""
+        deadline = Deadline.after(MONITOR_S)
+        self.qmp.execute("stop", deadline)
+        try:
+            with contextlib.closing(self._memory(deadline)) as memory:
+                yield Frozen(gdb=self._gdb, memory=memory, vcpus=self._gdb.vcpus(deadline))
+        finally:
+            with contextlib.suppress(ChannelError):
+                self.qmp.execute("cont", Deadline.after(MONITOR_S))
+
+    def _memory(self, deadline: Deadline, *, private: bool = False) -> SharedRam | PrivateRam:
+        size_bytes = self.spec.memory_mib << 20
+        if not private:
+            return SharedRam(self._ram, size_bytes)
+        answer = self.qmp.execute("human-monitor-command", deadline, command_line=f"gpa2hva {RAM_BASE_PA:#x}")
+        try:
+            hva = int(answer.split()[-1], 16)
+        except (ValueError, IndexError):
+            raise ChannelError(f"QEMU did not say where it keeps RAM: {answer!r}") from None
+        return PrivateRam(self.process.pid, hva, size_bytes)
+
+    @property
+    def transcript(self) -> Transcript:
+        """The kernel's console, from the first byte."""
+        return self.console.transcript
+
+
+def _copy_data(source: int, target: int, size_bytes: int) -> None:
+    """Copy what is not a hole, so that a large sparse image costs only its data."""
+    position = 0
+    while position < size_bytes:
+        try:
+            start = os.lseek(source, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            raise
+        position = os.lseek(source, start, os.SEEK_HOLE)
+        while start < position:
+            start += os.pwrite(target, os.pread(source, min(1 << 20, position - start), start), start)

@@ -1,0 +1,114 @@
+"""Tests of harness.channel.gdbstub against a stub of our own in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness.channel.gdbstub import Gdbstub
+from harness.deadline import Deadline
+from harness.errors import ChannelError, DeadlineExceeded
+
+# QEMU 7.2's form: the prefix `xi` is used and never declared.
+TARGET = (
+    '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target>'
+    '<xi:include href="core.xml"/><xi:include href="sys.xml"/></target>'
+)
+CORE = '<feature name="core"><reg name="x0" bitsize="64"/><reg name="pc" bitsize="64"/></feature>'
+SYSTEM = '<feature name="sys"><reg name="{sctlr}" regnum="90" bitsize="64"/><reg name="TCR_EL1"/></feature>'
+
+
+def _received(theirs: socket.socket) -> bytes:
+    try:
+        return theirs.recv(4096)
+    except OSError:  # the test is over and has closed it
+        return b""
+
+
+def _stub(theirs: socket.socket, answer: Callable[[str], str]) -> None:
+    buffer = b""
+    while data := _received(theirs):
+        buffer += data.replace(b"+", b"")
+        while b"#" in buffer and len(buffer) > buffer.index(b"#") + 2:
+            end = buffer.index(b"#")
+            body = buffer[1:end].decode()
+            buffer = buffer[end + 3 :]
+            reply = answer(body)
+            theirs.sendall(f"+${reply}#00".encode())
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[str], str]], Gdbstub]]:
+    """Start a stub that answers packets with a function; gives the client."""
+    sockets: list[socket.socket] = []
+
+    def start(answer: Callable[[str], str]) -> Gdbstub:
+        ours, theirs = socket.socketpair()
+        sockets.extend((ours, theirs))
+        threading.Thread(target=_stub, args=(theirs, answer), daemon=True).start()
+        return Gdbstub(ours)
+
+    yield start
+    for sock in sockets:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
+
+def _qemu(sctlr: str) -> Callable[[str], str]:
+    values = {"p1": "8877665544332211", "p5a": "0d00c53000000000", "p5b": "3400000000000000"}
+
+    def answer(body: str) -> str:
+        annexes = {"target.xml": TARGET, "core.xml": CORE, "sys.xml": SYSTEM.format(sctlr=sctlr)}
+        for name, text in annexes.items():
+            if f":{name}:" in body:
+                offset = int(body.rpartition(":")[2].partition(",")[0], 16)
+                piece = text[offset : offset + 50]
+                return ("l" if offset + 50 >= len(text) else "m") + piece
+        fixed = {"qfThreadInfo": "mp01.01", "qsThreadInfo": "l", "Hgp01.01": "OK"}
+        return fixed.get(body, values.get(body, ""))
+
+    return answer
+
+
+@pytest.mark.parametrize("sctlr", ["SCTLR", "SCTLR_EL1"])
+def test_registers_by_name(serve: Callable[[Callable[[str], str]], Gdbstub], sctlr: str) -> None:
+    """Numbers come from the XML, values are little-endian, older names are found under the newer."""
+    gdb = serve(_qemu(sctlr))
+    deadline = Deadline.after(10)
+    (vcpu,) = gdb.vcpus(deadline)
+    assert gdb.registers(vcpu, ("pc", "SCTLR_EL1", "TCR_EL1", "NONE_EL1"), deadline) == {
+        "pc": 0x1122334455667788,
+        "SCTLR_EL1": 0x30C5000D,
+        "TCR_EL1": 0x34,
+    }
+
+
+def test_unsolicited_stop_replies_are_passed_over(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """A stop reply that QMP's `stop` caused is not taken for an answer."""
+    gdb = serve(lambda body: "T05thread:p01.01;#b9$mp01.01" if body == "qfThreadInfo" else "l")
+    assert gdb.vcpus(Deadline.after(10)) == ("p01.01",)
+
+
+def test_run_lengths_and_escapes(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """`0* ` means four zeros, and `}` escapes the byte after it (GDB manual, E.1)."""
+    gdb = serve(lambda body: "mp0* ,}\x03" if body == "qfThreadInfo" else "l")
+    assert gdb.vcpus(Deadline.after(10)) == ("p0000", "#")
+
+
+def test_silence_ends_at_the_deadline(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """A stub that does not answer is a DeadlineExceeded."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(DeadlineExceeded):
+        Gdbstub(ours).vcpus(Deadline.after(0.1))
+
+
+def test_a_stub_without_a_description_is_an_error(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """A stub that has no target.xml is a ChannelError that names it."""
+    gdb = serve(lambda body: "OK" if body.startswith("Hg") else "E00")
+    with pytest.raises(ChannelError, match=r"target\.xml"):
+        gdb.registers("p1.1", ("pc",), Deadline.after(10))

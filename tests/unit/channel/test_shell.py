@@ -1,0 +1,160 @@
+"""Tests of harness.channel.shell against an agent of our own in a thread."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.channel.shell import Shell
+from harness.deadline import Deadline
+from harness.errors import ChannelError, DeadlineExceeded, GuestGone
+
+
+def _never_gone() -> None:
+    """A guest that is always there."""
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[Shell, socket.socket]]:
+    """A shell, and the guest's end of its line."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield Shell(ours, _never_gone), theirs
+
+
+def _answer(theirs: socket.socket, reply: Callable[[bytes, bytes], bytes]) -> threading.Thread:
+    """Answer one request: `reply` gets nonce and body and returns the bytes to send."""
+
+    def serve() -> None:
+        request = theirs.makefile("rb").readline()
+        nonce, _, body = request.rstrip(b"\n").partition(b" ")
+        theirs.sendall(reply(nonce, body))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_output_and_status(line: tuple[Shell, socket.socket]) -> None:
+    """Output comes back byte for byte with the exit status, and the script arrived as it was."""
+    shell, theirs = line
+    seen: list[bytes] = []
+
+    def reply(nonce: bytes, body: bytes) -> bytes:
+        seen.append(base64.b64decode(body))
+        return b"a\r\n\x00\xff\x1b[2J no newline at the end" + b"\ngranule:" + nonce + b" 42\n"
+
+    _answer(theirs, reply)
+    done = shell.run("printf 'x'\nexit 42", Deadline.after(10))
+    assert done.output == b"a\r\n\x00\xff\x1b[2J no newline at the end"
+    assert done.status == 42
+    assert not done.ok
+    assert seen == [b"printf 'x'\nexit 42"]
+
+
+def test_a_forged_end_is_output(line: tuple[Shell, socket.socket]) -> None:
+    """A command that prints something like the closing line cannot end its own answer."""
+    shell, theirs = line
+    forged = b"\ngranule:0123456789abcdef 0\n"
+    _answer(theirs, lambda nonce, _: forged + b"\ngranule:" + nonce + b" 1\n")
+    done = shell.run("forge", Deadline.after(10))
+    assert done.output == forged
+    assert done.status == 1
+
+
+def test_a_flood_is_cut(line: tuple[Shell, socket.socket]) -> None:
+    """Of megabytes of output the beginning is kept and the rest is said to be missing."""
+    shell, theirs = line
+    _answer(theirs, lambda nonce, _: b"y\n" * (2 << 20) + b"\ngranule:" + nonce + b" 0\n")
+    done = shell.run("yes", Deadline.after(60), keep_bytes=1000)
+    assert done.output == b"y\n" * 500
+    assert done.truncated
+
+
+def test_silence_ends_at_the_deadline(
+    line: tuple[Shell, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that never ends is interrupted at its deadline, and its last output is in the error."""
+    monkeypatch.setattr("harness.channel.shell.INTERRUPT_S", 0.1)
+    shell, theirs = line
+    _answer(theirs, lambda _nonce, _body: b"still busy")
+    with pytest.raises(DeadlineExceeded, match="still busy"):
+        shell.run("sleep 1000", Deadline.after(0.5))
+    assert theirs.recv(10) == b"\x03"
+
+
+def test_after_an_interrupt_the_shell_goes_on(line: tuple[Shell, socket.socket]) -> None:
+    """The late end of an interrupted command is not taken for the end of the next."""
+    shell, theirs = line
+
+    def serve() -> None:
+        stream = theirs.makefile("rb")
+        nonce = stream.readline().split()[0]
+        assert stream.read(1) == b"\x03"
+        theirs.sendall(b"killed\ngranule:" + nonce + b" 130\n")
+        nonce = stream.readline().split()[0]
+        theirs.sendall(b"second\ngranule:" + nonce + b" 0\n")
+
+    threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(DeadlineExceeded):
+        shell.run("first", Deadline.after(0.3))
+    assert shell.run("second", Deadline.after(10)).output == b"second"
+
+
+def test_a_closed_line_is_a_dead_guest(line: tuple[Shell, socket.socket]) -> None:
+    """A line that closes in the middle of a command ends it at once."""
+    shell, theirs = line
+
+    def serve() -> None:
+        theirs.makefile("rb").readline()
+        theirs.sendall(b"half")
+        theirs.shutdown(socket.SHUT_RDWR)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(GuestGone, match="closed its shell line during 'anything'"):
+        shell.run("anything", Deadline.after(30))
+
+
+def test_a_guest_that_is_gone_is_noticed_while_waiting() -> None:
+    """The reason that the machine gives for the guest's end is what the waiting command raises."""
+
+    def gone() -> None:
+        raise GuestGone("the kernel said: Kernel panic - not syncing: test")
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(GuestGone, match="Kernel panic"):
+        Shell(ours, gone).run("anything", Deadline.after(30))
+
+
+def test_a_status_that_is_none_is_an_error(line: tuple[Shell, socket.socket]) -> None:
+    """An agent that speaks nonsense is a broken channel and not an exit status."""
+    shell, theirs = line
+    _answer(theirs, lambda nonce, _: b"\ngranule:" + nonce + b" zero\n")
+    with pytest.raises(ChannelError, match="zero"):
+        shell.run("anything", Deadline.after(10))
+
+
+def test_put_sends_mode_length_and_bytes(line: tuple[Shell, socket.socket], tmp_path: Path) -> None:
+    """A file goes over with its mode and its exact bytes."""
+    shell, theirs = line
+    source = tmp_path / "program"
+    source.write_bytes(b"\x7fELF\n\x00\xff")
+    source.chmod(0o755)
+    seen: list[bytes] = []
+
+    def serve() -> None:
+        stream = theirs.makefile("rb")
+        nonce, *words = stream.readline().split()
+        seen.extend([*words, stream.read(int(words[3]))])
+        theirs.sendall(b"\ngranule:" + nonce + b" 0\n")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    shell.put(source, "/root/program", Deadline.after(10))
+    thread.join()
+    assert seen == [b"put", base64.b64encode(b"/root/program"), b"755", b"7", b"\x7fELF\n\x00\xff"]

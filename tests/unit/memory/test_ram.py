@@ -1,0 +1,47 @@
+"""Tests of harness.memory.ram."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from harness.errors import ChannelError
+from harness.memory.ram import RAM_BASE_PA, SharedRam, make_ram
+
+
+@pytest.fixture
+def ram() -> Iterator[tuple[int, SharedRam]]:
+    """One MiB of RAM: its descriptor and a reader."""
+    descriptor = make_ram(1)
+    reader = SharedRam(descriptor, 1 << 20)
+    yield descriptor, reader
+    reader.close()
+    os.close(descriptor)
+
+
+def test_writes_show_at_once(ram: tuple[int, SharedRam]) -> None:
+    """What another map of the file writes is what the reader sees, at the physical address."""
+    descriptor, reader = ram
+    with mmap.mmap(descriptor, 1 << 20) as other:
+        other[0x1000:0x1007] = b"granule"
+    assert reader.read(RAM_BASE_PA + 0x1000, 7) == b"granule"
+
+
+@pytest.mark.parametrize(
+    ("pa", "size_bytes"),
+    [
+        (RAM_BASE_PA - 1, 1),
+        (RAM_BASE_PA + (1 << 20), 1),
+        (RAM_BASE_PA + (1 << 20) - 4, 8),
+        (0, 8),
+        (1 << 64, 8),
+        (RAM_BASE_PA, -1),
+    ],
+)
+def test_reads_outside_ram_are_refused(ram: tuple[int, SharedRam], pa: int, size_bytes: int) -> None:
+    """An address or length that leaves RAM is an error that names the range, never other bytes."""
+    with pytest.raises(ChannelError, match="not within RAM"):
+        ram[1].read(pa, size_bytes)

@@ -1,0 +1,72 @@
+"""Tests of harness.qemu.argv: the command line, without QEMU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from harness.qemu.argv import Lines, qemu_argv
+from harness.spec import Accel, Disk, MachineSpec, Wire
+
+SPEC = MachineSpec(
+    kernel=Path("/k/Image"), initrd=Path("/k/initrd"), cmdline="console=ttyAMA0 arm64.pagesize=16k"
+)
+LINES = Lines(ram=10, monitor=11, console=12, shell=13, gdb=14)  # noqa: S604 - a line, not a shell
+
+
+def _option(argv: tuple[str, ...], name: str) -> list[str]:
+    return [value for option, value in pairwise(argv) if option == name]
+
+
+def test_command_line() -> None:
+    """The whole command line of an ordinary guest."""
+    assert " ".join(qemu_argv(SPEC, LINES, program="qemu")) == (
+        "qemu -nodefaults -no-user-config -display none -no-reboot "
+        "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny "
+        "-machine virt,gic-version=3,memory-backend=ram -accel tcg,thread=multi "
+        "-cpu neoverse-n1 -smp 2 -m 384M "
+        "-object memory-backend-file,id=ram,size=384M,share=on,mem-path=/proc/self/fd/10 "
+        "-chardev socket,id=monitor,fd=11 -mon chardev=monitor,mode=control "
+        "-chardev socket,id=console,fd=12 -serial chardev:console "
+        "-chardev socket,id=shell,fd=13 -device virtio-serial-device "
+        "-device virtserialport,chardev=shell,name=granule "
+        "-chardev socket,id=gdb,fd=14 -gdb chardev:gdb "
+        "-object rng-random,id=entropy,filename=/dev/urandom -device virtio-rng-device,rng=entropy "
+        "-nic none -kernel /k/Image -initrd /k/initrd -append console=ttyAMA0 arm64.pagesize=16k"
+    )
+
+
+def test_kvm() -> None:
+    """KVM takes the host's best interrupt controller and no TCG option."""
+    argv = qemu_argv(replace(SPEC, accel=Accel.KVM, cpu="host"), LINES, program="qemu")
+    assert _option(argv, "-accel") == ["kvm"]
+    assert _option(argv, "-machine") == ["virt,gic-version=max,memory-backend=ram"]
+    assert _option(argv, "-cpu") == ["host"]
+
+
+def test_no_sandbox_where_qemu_lacks_it() -> None:
+    """A QEMU without seccomp is not asked for its sandbox."""
+    assert "-sandbox" not in qemu_argv(SPEC, LINES, program="qemu", sandbox=False)
+
+
+def test_disks() -> None:
+    """Each disk gets a raw drive on its descriptor and a device with its serial."""
+    disks = (Disk(path=Path("/a"), serial="one"), Disk(path=Path("/b"), serial="two", read_only=True))
+    argv = qemu_argv(replace(SPEC, disks=disks), replace(LINES, disks=(20, 21)), program="qemu")
+    drives = _option(argv, "-drive")
+    assert [drive.rpartition("file=")[2] for drive in drives] == ["/proc/self/fd/20", "/proc/self/fd/21"]
+    assert all("format=raw" in drive for drive in drives)
+    assert ["read-only=on" in drive for drive in drives] == [False, True]
+    serials = [
+        device.partition("serial=")[2] for device in _option(argv, "-device") if "virtio-blk" in device
+    ]
+    assert serials == ["one", "two"]
+
+
+def test_wire_is_cut_off_from_the_host() -> None:
+    """A network card is on a restricted user network with our peer on it; without one there is no card."""
+    argv = qemu_argv(replace(SPEC, wire=Wire()), replace(LINES, wire=30), program="qemu")
+    assert _option(argv, "-netdev") == ["user,id=wire,restrict=on,guestfwd=tcp:10.0.2.100:7-chardev:peer"]
+    assert "socket,id=peer,fd=30" in _option(argv, "-chardev")
+    assert "-nic" not in argv
