@@ -1,0 +1,1 @@
+"""The matrix: which cells there are, which of them cannot be, and running the rest."""

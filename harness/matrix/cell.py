@@ -1,0 +1,86 @@
+"""What is asked for, and the cells that follow from it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from harness.smoke import CHECKS, Check
+from harness.smoke.check import BASE_MEMORY_MIB
+from harness.spec import Accel, PageSize
+
+__all__ = ["Cell", "Request", "check_groups"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of a run, as given; what was left open is empty."""
+
+    kernels: tuple[str, ...] = ()
+    page_sizes: tuple[PageSize, ...] = ()
+    cpus: tuple[str, ...] = ()
+    accel: Accel = Accel.AUTO
+    vcpus: int = 2
+    checks: tuple[Check, ...] = CHECKS
+    timeout_s: float | None = None
+    """Per cell, where the default is not wanted."""
+    force: bool = False
+    """Boot what pre-flight would refuse."""
+    boot_time: bool = False
+    """Ask every kernel for every page size, whatever its header says."""
+    cmdline: str = ""
+    """Added to the kernel's command line."""
+    kernel_options: tuple[str, ...] = ()
+    """Options such as `--modules DIR` that belong to the kernel, for the command that runs a cell again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One guest to boot: a kernel at a page size on a CPU, and the checks that run in it."""
+
+    kernel: str
+    page_size: PageSize
+    cpu: str
+    accel: Accel
+    vcpus: int
+    memory_mib: int
+    checks: tuple[Check, ...] = field(repr=False)
+    timeout_s: float | None = None
+    force: bool = False
+    boot_time: bool = False
+    cmdline: str = ""
+    kernel_options: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Unique in a matrix: `16k-debian-16k-neoverse-n1-tcg`, with `-1536m` appended for a large guest."""
+        kernel = self.kernel.rstrip("/").rpartition("/")[2]
+        parts = [self.page_size.token, kernel, self.cpu.replace(",", "+"), self.accel.value]
+        if self.vcpus != 2:
+            parts.append(f"{self.vcpus}cpu")
+        if self.memory_mib != BASE_MEMORY_MIB:
+            parts.append(f"{self.memory_mib}m")
+        return "-".join(parts)
+
+    @property
+    def rerun(self) -> str:
+        """The one command that runs this cell again."""
+        words = ["granule", "smoke", "--kernel", self.kernel, "--page-size", self.page_size.token]
+        words += ["--cpu", self.cpu, "--accel", self.accel.value, "--vcpus", str(self.vcpus)]
+        words += ["--force"] if self.force else []
+        words += ["--boot-time"] if self.boot_time else []
+        words += ["--timeout", f"{self.timeout_s:g}"] if self.timeout_s is not None else []
+        words += self.kernel_options
+        if self.checks != CHECKS:
+            words += ["--check", ",".join(check.name for check in self.checks)]
+        return shlex.join(words)
+
+
+def check_groups(checks: Iterable[Check], size: PageSize) -> dict[int, tuple[Check, ...]]:
+    """Checks by the guest RAM they need at a page size, in MiB: one cell for each amount."""
+    groups: dict[int, tuple[Check, ...]] = {}
+    for check in checks:
+        need_mib = check.needs_mib(size)
+        groups[need_mib] = (*groups.get(need_mib, ()), check)
+    return groups

@@ -1,0 +1,149 @@
+"""Running a plan: kernels one after another as they can be had, cells side by side."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from harness.errors import InfraError
+from harness.kernels.file import Beside
+from harness.kernels.kernel import Kernel
+from harness.kernels.store import KernelStore
+from harness.matrix.budget import MemoryBudget, available_mib
+from harness.matrix.cell import Cell
+from harness.matrix.plan import Plan
+from harness.matrix.record import cell_without_guest
+from harness.matrix.run import Bench, run_cell
+from harness.qemu.process import kill_all
+from harness.verdict import CellResult, CheckResult, MatrixResult, Skipped
+
+__all__ = ["Listener", "default_jobs", "run_matrix"]
+
+# Left to the host and its file cache.
+SPARED_MIB = 512
+
+
+class Listener(Protocol):
+    """Hears how a run goes on, from several threads."""
+
+    def kernel_wanted(self, name: str) -> None:
+        """A kernel is not here yet and is being fetched or built."""
+
+    def kernel_ready(self, name: str) -> None:
+        """The kernel is here."""
+
+    def cell_started(self, cell_id: str) -> None:
+        """A guest is being started."""
+
+    def check_finished(self, cell_id: str, check: CheckResult) -> None:
+        """A check of a cell has its result."""
+
+    def cell_finished(self, cell: CellResult) -> None:
+        """A cell has its verdict."""
+
+
+def default_jobs() -> int:
+    """As many cells at once as there are processors that we may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_matrix(
+    plan: Plan,
+    store: KernelStore,
+    bench: Bench,
+    listener: Listener,
+    *,
+    jobs: int,
+    beside: Beside | None = None,
+    allow_missing: frozenset[str] = frozenset(),
+) -> MatrixResult:
+    """Run every cell of the plan.
+
+    Kernels are had in this thread, those at hand first, so that verdicts come while another is built and an
+    interrupt reaches the build. An interrupt kills the guests and is raised again.
+    """
+    start_s = time.monotonic()
+    budget = MemoryBudget(max(available_mib() - SPARED_MIB, 1))
+    results: list[CellResult] = []
+    skipped = list(plan.skipped)
+    by_kernel = _by_kernel(plan.cells, store)
+
+    def run(cell: Cell, kernel: Kernel) -> CellResult:
+        with budget.reserve(cell.memory_mib):
+            listener.cell_started(cell.id)
+            result = run_cell(cell, kernel, bench, lambda check: listener.check_finished(cell.id, check))
+        # A guest that we killed has no verdict.
+        if not stopping.is_set():
+            listener.cell_finished(result)
+        return result
+
+    stopping = threading.Event()
+    pending: list[Future[CellResult]] = []
+    pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="cell")
+    try:
+        for name, cells in by_kernel.items():
+            here = store.available(name)
+            try:
+                if not here:
+                    listener.kernel_wanted(name)
+                kernel = store.get(name, beside=beside if name not in store.catalogue.names else None)
+                if not here:
+                    listener.kernel_ready(name)
+            except InfraError as error:
+                if name in allow_missing:
+                    skipped += [
+                        Skipped(id=cell.id, reason=f"allowed to be missing: {error}") for cell in cells
+                    ]
+                    continue
+                for cell in cells:
+                    results.append(cell_without_guest(cell, str(error)))
+                    listener.cell_finished(results[-1])
+                continue
+            pending += [pool.submit(run, cell, kernel) for cell in cells]
+        results += [future.result() for future in pending]
+    except BaseException:
+        for future in pending:
+            future.cancel()
+        stopping.set()
+        kill_all()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    allowed = {entry.id for entry in skipped}
+    order = [cell.id for cell in plan.cells]
+    return MatrixResult(
+        expected=sum(cell.id not in allowed for cell in plan.cells),
+        cells=tuple(sorted(results, key=lambda result: order.index(result.id))),
+        skipped=tuple(skipped),
+        host=_host(bench),
+        duration_s=time.monotonic() - start_s,
+    )
+
+
+def _by_kernel(cells: tuple[Cell, ...], store: KernelStore) -> Mapping[str, list[Cell]]:
+    """Cells by kernel, the kernels that are at hand first, and the large cells of each first.
+
+    A cell with much memory takes longest; started last it would be waited for alone.
+    """
+    names = dict.fromkeys(cell.kernel for cell in cells)
+    ready_first = sorted(names, key=lambda name: not store.available(name))
+    return {
+        name: sorted((cell for cell in cells if cell.kernel == name), key=lambda cell: -cell.memory_mib)
+        for name in ready_first
+    }
+
+
+def _host(bench: Bench) -> dict[str, str]:
+    return {
+        "machine": platform.machine(),
+        "cores": str(default_jobs()),
+        "system": platform.platform(),
+        "QEMU": bench.qemu.version_text,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,144 @@
+"""From a request to the cells that can be, and the reasons of those that cannot: all before any boot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.errors import UsageError
+from harness.kernels.catalogue import CatalogueKernel
+from harness.kernels.file import Beside
+from harness.kernels.store import KernelStore, is_path
+from harness.matrix.cell import Cell, Request, check_groups
+from harness.qemu.probe import CpuModel, resolve_accel
+from harness.spec import Accel, PageSize
+from harness.verdict import Skipped
+
+__all__ = ["DEFAULT_KERNELS", "CpuModels", "Plan", "plan"]
+
+DEFAULT_KERNELS = {
+    PageSize.K4: "debian-4k",
+    PageSize.K16: "debian-16k",
+    PageSize.K64: "trimmed-64k",
+}
+"""What runs when no kernel is named: packaged ones where there are any, for a first verdict in minutes."""
+
+DEFAULT_CPU = "neoverse-n1"
+"""Has all three granules and no pointer authentication, which costs an emulated kernel half its time."""
+
+
+class CpuModels(Protocol):
+    """What a plan asks of QEMU; see harness.qemu.probe.Qemu."""
+
+    def cpu_model(self, argument: str, accel: Accel) -> CpuModel:
+        """The model that `-cpu argument` selects."""
+
+    def models_with(self, size: PageSize) -> tuple[str, ...]:
+        """The models that have a granule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The cells to run, and those left out with their reasons."""
+
+    cells: tuple[Cell, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A kernel name and the page size it has to be; None where it takes it from the command line."""
+
+    name: str
+    only: PageSize | None
+
+
+def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside | None = None) -> Plan:
+    """Expand a request; raises UsageError for what is unknown, and when not one cell is left."""
+    if beside is not None and not any(is_path(name, store.catalogue) for name in request.kernels):
+        raise UsageError(
+            "--modules, --initrd, --vmlinux and --config go with a kernel file (a path with a '/'); "
+            "the kernels of the catalogue bring their own"
+        )
+    accel = resolve_accel(request.accel)
+    cpus = request.cpus or ("host" if accel is Accel.KVM else DEFAULT_CPU,)
+    models = {cpu: qemu.cpu_model(cpu, accel) for cpu in cpus}
+    cells: list[Cell] = []
+    skipped: list[Skipped] = []
+    for candidate, size, absent in _pairs(request, store, beside):
+        for cpu, model in models.items():
+            reason = absent or _mismatch(candidate, size, request) or _no_granule(size, cpu, model, qemu)
+            if reason and not (request.force and not absent):
+                skipped.append(Skipped(id=f"{size.token}-{candidate.name}-{cpu}", reason=reason))
+                continue
+            cells += _cells(candidate, size, cpu, accel, request)
+    if not cells:
+        reasons = sorted({entry.reason for entry in skipped}) or ["no kernel and no page size were named"]
+        raise UsageError("nothing to run: " + "; ".join(reasons))
+    return Plan(cells=tuple(cells), skipped=tuple(skipped))
+
+
+def _pairs(
+    request: Request, store: KernelStore, beside: Beside | None
+) -> Iterator[tuple[_Candidate, PageSize, str]]:
+    """Each kernel with each page size it is asked for, and why there is none of that size (or nothing)."""
+    if not request.kernels:
+        for size in request.page_sizes or tuple(PageSize):
+            yield _Candidate(name=DEFAULT_KERNELS[size], only=size), size, ""
+        return
+    for name in request.kernels:
+        members = () if is_path(name, store.catalogue) else store.catalogue.expand(name)
+        if members and members[0].name != name:
+            yield from _family(name, members, request)
+            continue
+        only = members[0].page_size if members else store.get(name, beside=beside).page_size
+        default = tuple(PageSize) if only is None or request.boot_time else (only,)
+        for size in request.page_sizes or default:
+            yield _Candidate(name=name, only=only), size, ""
+
+
+def _family(
+    family: str, members: tuple[CatalogueKernel, ...], request: Request
+) -> Iterator[tuple[_Candidate, PageSize, str]]:
+    by_size = {member.page_size: member.name for member in members}
+    for size in request.page_sizes or tuple(size for size in PageSize if size in by_size):
+        absent = "" if size in by_size else f"there is no {size.label} kernel among '{family}'"
+        yield _Candidate(name=by_size.get(size, family), only=size), size, absent
+
+
+def _mismatch(candidate: _Candidate, size: PageSize, request: Request) -> str:
+    if candidate.only is None or candidate.only is size or request.boot_time:
+        return ""
+    return (
+        f"{candidate.name} is a {candidate.only.label} kernel by its Image header and cannot be {size.label}"
+    )
+
+
+def _no_granule(size: PageSize, cpu: str, model: CpuModel, qemu: CpuModels) -> str:
+    if size in model.granules or not model.granules:
+        return ""
+    has = " and ".join(granule.label for granule in PageSize if granule in model.granules)
+    would_do = ", ".join(qemu.models_with(size))
+    return (
+        f"CPU {cpu} has no {size.label} granule (ID_AA64MMFR0_EL1 names {has}): a {size.label} kernel "
+        f"would hang on it without a word. These have it: {would_do}. --force boots it all the same."
+    )
+
+
+def _cells(candidate: _Candidate, size: PageSize, cpu: str, accel: Accel, request: Request) -> Iterator[Cell]:
+    for memory_mib, checks in check_groups(request.checks, size).items():
+        yield Cell(
+            kernel=candidate.name,
+            page_size=size,
+            cpu=cpu,
+            accel=accel,
+            vcpus=request.vcpus,
+            memory_mib=memory_mib,
+            checks=checks,
+            timeout_s=request.timeout_s,
+            force=request.force,
+            boot_time=request.boot_time,
+            cmdline=request.cmdline,
+            kernel_options=request.kernel_options,
+        )

@@ -1,0 +1,91 @@
+"""A cell's result while it grows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from harness.kernels.kernel import Kernel
+from harness.matrix.cell import Cell
+from harness.spec import PageSize
+from harness.verdict import CellResult, CheckResult, Verdict
+
+__all__ = ["CellEnded", "Record", "cell_without_guest"]
+
+
+class CellEnded(Exception):
+    """The cell has its verdict, and nothing more is to be asked of its guest."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known so far; the first verdict that is not PASS stays."""
+
+    started_s: float = field(default_factory=time.monotonic)
+    checks: list[CheckResult] = field(default_factory=list)
+    in_force: PageSize | None = None
+    boot_s: float | None = None
+    accelerator: str = ""
+    verdict: Verdict = Verdict.PASS
+    reason: str = ""
+    diagnosis: tuple[str, ...] = ()
+    console: str = ""
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def end(self, verdict: Verdict, reason: str, diagnosis: tuple[str, ...] = ()) -> CellEnded:
+        """Settle the verdict; returns the exception that leaves the cell, for the caller to raise."""
+        if self.verdict is Verdict.PASS:
+            self.verdict, self.reason, self.diagnosis = verdict, reason, diagnosis
+        return CellEnded()
+
+    def result(self, cell: Cell, kernel: Kernel) -> CellResult:
+        """The finished value. A cell in which none of its own checks passed is not a PASS.
+
+        A guest that merely boots and powers off has shown nothing of what was asked.
+        """
+        failed = [check.name for check in self.checks if check.verdict.is_failure]
+        if failed:
+            self.end(Verdict.FAIL, f"failed: {', '.join(failed)}")
+        own = {check.name for check in cell.checks}
+        if not any(check.verdict.is_pass and check.name in own for check in self.checks):
+            self.end(Verdict.FAIL, "no check ran")
+        return CellResult(
+            id=cell.id,
+            page_size_asked=cell.page_size,
+            page_size_in_force=self.in_force,
+            kernel=f"{kernel.name} ({kernel.origin})",
+            cpu=cell.cpu,
+            accel=self.accelerator,
+            vcpus=cell.vcpus,
+            memory_mib=cell.memory_mib,
+            verdict=self.verdict,
+            reason=self.reason,
+            checks=tuple(self.checks),
+            duration_s=time.monotonic() - self.started_s,
+            boot_s=self.boot_s,
+            rerun=cell.rerun,
+            console=self.console,
+            diagnosis=self.diagnosis,
+            provenance=dict(self.provenance),
+        )
+
+
+def cell_without_guest(cell: Cell, reason: str) -> CellResult:
+    """The result of a cell whose kernel or machine could not be had: INFRA."""
+    return CellResult(
+        id=cell.id,
+        page_size_asked=cell.page_size,
+        page_size_in_force=None,
+        kernel=cell.kernel,
+        cpu=cell.cpu,
+        accel="",
+        vcpus=cell.vcpus,
+        memory_mib=cell.memory_mib,
+        verdict=Verdict.INFRA,
+        reason=reason,
+        checks=(),
+        duration_s=0.0,
+        boot_s=None,
+        rerun=cell.rerun,
+        console="",
+    )

@@ -1,0 +1,72 @@
+"""What a check has compared so far. A check that compared nothing has not passed."""
+
+from __future__ import annotations
+
+from harness.linux.tap import TapResult
+from harness.verdict import CheckResult, Finding, Verdict
+
+__all__ = ["Evidence"]
+
+# A guest that fails a thousand points in the same way is told by the first few.
+FINDING_LIMIT = 20
+
+
+class Evidence:
+    """Collects expectations: each is counted, and those that do not hold become findings.
+
+    `output` is text worth showing beside them: what a command of the user's printed.
+    """
+
+    def __init__(self) -> None:
+        self._expectations = 0
+        self._findings: list[Finding] = []
+        self._skip_reason = ""
+        self.output = ""
+
+    def equal(self, what: str, wanted: object, seen: object) -> bool:
+        """Expect `seen` to equal `wanted`; says whether it does."""
+        return self.holds(what, wanted == seen, wanted=str(wanted), seen=str(seen))
+
+    def holds(self, what: str, condition: bool, *, wanted: str, seen: str) -> bool:
+        """Expect `condition`; `wanted` and `seen` say it in words."""
+        self._expectations += 1
+        if not condition and len(self._findings) < FINDING_LIMIT:
+            self._findings.append(Finding(what=what, wanted=wanted, seen=seen))
+        return condition
+
+    def tap(self, what: str, tap: TapResult, status: int) -> None:
+        """Expect every point of a probe's output to be ok, the plan complete, and its exit status 0.
+
+        Only points count as expectations: a probe that skipped them all has shown nothing.
+        """
+        for point in tap.points:
+            if not point.skip_reason:
+                self.holds(point.text, point.ok, wanted=point.wanted or "ok", seen=point.seen or "not ok")
+            else:
+                self.not_here(point.skip_reason)
+        if not tap.complete:
+            self.holds(what, False, wanted="a run to its end", seen=tap.problem)
+        elif all(point.ok for point in tap.points) and status != 0:
+            self.equal(f"exit status of {what}", 0, status)
+
+    def not_here(self, reason: str) -> None:
+        """The check cannot be made in this cell, for a reason that lies in the cell and not in the host."""
+        self._skip_reason = reason
+
+    def result(self, name: str, duration_s: float) -> CheckResult:
+        """The check's result: PASS only if something was compared and all of it held."""
+        findings = list(self._findings)
+        verdict = Verdict.FAIL if findings else Verdict.PASS
+        if not findings and self._expectations == 0:
+            verdict = Verdict.SKIP if self._skip_reason else Verdict.FAIL
+            if verdict is Verdict.FAIL:
+                findings.append(Finding(what=name, wanted="at least one comparison", seen="none was made"))
+        return CheckResult(
+            name=name,
+            verdict=verdict,
+            expectations=self._expectations,
+            duration_s=duration_s,
+            findings=tuple(findings),
+            skip_reason=self._skip_reason if verdict is Verdict.SKIP else "",
+            output=self.output,
+        )

@@ -1,0 +1,155 @@
+"""Tests of harness.matrix.plan: what is refused before any boot, and what is left."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from harness.cache import Cache
+from harness.errors import UsageError
+from harness.kernels.store import KernelStore
+from harness.matrix import plan as plan_module
+from harness.matrix.cell import Request
+from harness.matrix.plan import Plan, plan
+from harness.qemu.probe import CpuModel
+from harness.smoke import CHECKS
+from harness.smoke.check import BASE_MEMORY_MIB
+from harness.spec import Accel, PageSize
+
+GRANULES = {
+    "neoverse-n1": frozenset(PageSize),
+    "cortex-a57": frozenset({PageSize.K4, PageSize.K64}),
+    "host": frozenset[PageSize](),  # an old KVM that does not say
+}
+
+
+class FakeQemu:
+    """A QEMU that knows three CPU models and is never started."""
+
+    def cpu_model(self, argument: str, accel: Accel) -> CpuModel:
+        """See harness.qemu.probe.Qemu."""
+        return CpuModel(argument=argument, granules=GRANULES[argument])
+
+    def models_with(self, size: PageSize) -> tuple[str, ...]:
+        """See harness.qemu.probe.Qemu."""
+        return tuple(name for name, granules in GRANULES.items() if size in granules)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelStore:
+    """The real catalogue over an empty cache, on a host without KVM."""
+    monkeypatch.setattr(plan_module, "resolve_accel", lambda _wanted: Accel.TCG)
+    return KernelStore(Cache(tmp_path / "cache"), offline=True)
+
+
+def _plan(store: KernelStore, **options: object) -> Plan:
+    return plan(Request(**options), store, FakeQemu())  # type: ignore[arg-type]
+
+
+def _kernels(planned: Plan) -> list[str]:
+    return list(dict.fromkeys(cell.kernel for cell in planned.cells))
+
+
+def _image(path: Path, page_size_flag: int) -> str:
+    """An arm64 Image that is nothing but its header (Linux Documentation/arch/arm64/booting.rst)."""
+    flags = page_size_flag << 1
+    path.write_bytes(struct.pack("<IIQQQQQQ4sI", 0, 0, 0, 4096, flags, 0, 0, 0, b"ARM\x64", 0) + bytes(4096))
+    return str(path)
+
+
+def test_without_options_all_three_sizes_run(store: KernelStore) -> None:
+    """The default is one kernel per page size, packaged ones where Debian has them."""
+    assert _kernels(_plan(store)) == ["debian-4k", "debian-16k", "trimmed-64k"]
+
+
+def test_a_page_size_chooses_its_default_kernel(store: KernelStore) -> None:
+    """`--page-size 16k` alone means Debian's 16K kernel at 16K."""
+    planned = _plan(store, page_sizes=(PageSize.K16,))
+    assert _kernels(planned) == ["debian-16k"]
+    assert {cell.page_size for cell in planned.cells} == {PageSize.K16}
+
+
+def test_a_compile_time_kernel_is_asked_for_its_own_size(store: KernelStore) -> None:
+    """Without --page-size the size in the kernel's header is the one asked for."""
+    assert {cell.page_size for cell in _plan(store, kernels=("trimmed-64k",)).cells} == {PageSize.K64}
+
+
+def test_a_file_is_asked_for_the_size_in_its_header(store: KernelStore, tmp_path: Path) -> None:
+    """The same for a file of the user's, and an Image that leaves it open is asked for all three."""
+    path = _image(tmp_path / "Image16", 2)
+    assert {cell.page_size for cell in _plan(store, kernels=(path,)).cells} == {PageSize.K16}
+    path = _image(tmp_path / "ImageAny", 0)
+    assert {cell.page_size for cell in _plan(store, kernels=(path,)).cells} == set(PageSize)
+
+
+def test_a_pair_that_cannot_be_is_skipped_with_its_reason(store: KernelStore) -> None:
+    """A 4K kernel asked for 16K is listed as skipped while other cells remain."""
+    planned = _plan(store, kernels=("debian-4k", "debian-16k"), page_sizes=(PageSize.K16,))
+    assert _kernels(planned) == ["debian-16k"]
+    (skipped,) = planned.skipped
+    assert "debian-4k" in skipped.id
+    assert "4K kernel by its Image header and cannot be 16K" in skipped.reason
+
+
+def test_nothing_left_is_a_usage_error(store: KernelStore) -> None:
+    """When every pair is refused, the reasons are the error."""
+    with pytest.raises(UsageError, match="cannot be 64K"):
+        _plan(store, kernels=("debian-4k",), page_sizes=(PageSize.K64,))
+
+
+def test_a_cpu_without_the_granule_is_refused_with_those_that_have_it(store: KernelStore) -> None:
+    """cortex-a57 at 16K is refused before boot, and the CPU models that would do are named."""
+    with pytest.raises(UsageError, match=r"cortex-a57 has no 16K granule.*neoverse-n1"):
+        _plan(store, page_sizes=(PageSize.K16,), cpus=("cortex-a57",))
+
+
+def test_force_boots_what_would_be_refused(store: KernelStore) -> None:
+    """--force makes a cell of it."""
+    planned = _plan(store, page_sizes=(PageSize.K16,), cpus=("cortex-a57",), force=True)
+    assert planned.cells
+    assert not planned.skipped
+    assert all("--force" in cell.rerun for cell in planned.cells)
+
+
+def test_a_cpu_that_does_not_say_is_tried(store: KernelStore) -> None:
+    """Where QEMU does not tell a model's granules, the cell runs."""
+    assert _plan(store, page_sizes=(PageSize.K16,), cpus=("host",)).cells
+
+
+def test_boot_time_asks_every_size_of_one_kernel(store: KernelStore) -> None:
+    """--boot-time makes a compile-time kernel answer for every size."""
+    planned = _plan(store, kernels=("debian-4k",), boot_time=True)
+    assert {cell.page_size for cell in planned.cells} == set(PageSize)
+
+
+def test_a_family_stands_for_its_members(store: KernelStore) -> None:
+    """`trimmed` is one kernel per page size; a size that a family lacks is skipped by name."""
+    assert _kernels(_plan(store, kernels=("trimmed",))) == ["trimmed-4k", "trimmed-16k", "trimmed-64k"]
+    planned = _plan(store, kernels=("debian",), page_sizes=tuple(PageSize))
+    assert _kernels(planned) == ["debian-4k", "debian-16k"]
+    assert [entry.reason for entry in planned.skipped] == ["there is no 64K kernel among 'debian'"]
+
+
+def test_checks_that_need_memory_get_a_cell_of_their_own(store: KernelStore) -> None:
+    """At 64K, where a PMD maps 512 MiB, two cells share out the checks; at 4K one has them all."""
+    small, large = _plan(store, kernels=("trimmed-64k",)).cells
+    assert small.memory_mib == BASE_MEMORY_MIB < large.memory_mib
+    assert {check.name for check in large.checks} == {"hugetlb-pmd", "thp"}
+    assert {check.name for check in (*small.checks, *large.checks)} == {check.name for check in CHECKS}
+    (only,) = _plan(store, kernels=("trimmed-4k",)).cells
+    assert only.checks == CHECKS
+
+
+def test_ids_are_unique(store: KernelStore) -> None:
+    """No two cells of a matrix have the same id."""
+    planned = _plan(store, kernels=("trimmed", "debian"), cpus=("neoverse-n1", "cortex-a57"))
+    ids = [cell.id for cell in planned.cells]
+    assert len(set(ids)) == len(ids)
+
+
+def test_an_unknown_kernel_names_the_near_miss(store: KernelStore) -> None:
+    """A misspelt kernel is a usage error with the right name in it."""
+    with pytest.raises(UsageError, match="debian-16k"):
+        _plan(store, kernels=("debain-16k",))
