@@ -1,0 +1,171 @@
+"""`granule boot`: one guest, a shell in it or one command."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import shutil
+import socket
+import sys
+import termios
+import tty
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from harness.cli.options import Setting, machine_options
+from harness.cli.progress import KernelProgress
+from harness.cli.run import GUEST_DIR, put_all
+from harness.deadline import Deadline
+from harness.errors import GuestGone, UsageError
+from harness.matrix.boot import Symbols
+from harness.matrix.boot import boot as boot_guest
+from harness.matrix.patience import Patience
+from harness.matrix.plan import plan
+from harness.matrix.record import CellEnded, Record
+from harness.matrix.run import machine_spec
+from harness.qemu.machine import Machine
+from harness.report.terminal import make_console
+from harness.smoke import Check
+from harness.smoke.check import BASE_MEMORY_MIB
+from harness.smoke.page_size import page_size
+from harness.spec import PageSize
+from harness.verdict import Verdict
+
+__all__ = ["boot"]
+
+ESCAPE = b"\x1d"  # Ctrl-]
+CLOSING = b"\ngranule:"
+
+
+@click.command()
+@machine_options
+@click.option(
+    "--put",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="A file or directory to copy to /root in the guest. May be given again.",
+)
+@click.option(
+    "--memory",
+    type=click.IntRange(128),
+    default=BASE_MEMORY_MIB,
+    show_default=True,
+    metavar="MIB",
+    help="Guest RAM.",
+)
+@click.option(
+    "--console",
+    "console_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the kernel's console there when the guest has ended.",
+)
+@click.argument("command", nargs=-1)
+def boot(
+    put: tuple[Path, ...], memory: int, console_file: Path | None, command: tuple[str, ...], **options: Any
+) -> None:
+    """Boot one guest and give a shell in it, or run COMMAND and exit with its status.
+
+    Without a terminal and without COMMAND, a script is read from standard input. Leave an interactive
+    guest with `exit`, `poweroff` or Ctrl-]. Messages of granule's own begin with `granule:`; a guest that
+    dies under the command ends with status 1.
+
+    \b
+    granule boot --page-size 64k
+    granule boot --kernel debian-16k -- getconf PAGE_SIZE
+    """
+    console = make_console(sys.stderr)
+    checks = (Check(run=page_size, memory_mib=dict.fromkeys(PageSize, memory)),)
+    progress = KernelProgress()
+    setting = Setting.make(options, console, progress, checks)
+    cells = plan(setting.request, setting.store, setting.bench.qemu, setting.beside).cells
+    if len(cells) > 1:
+        one_of = ", ".join(f"--kernel {cell.kernel} --page-size {cell.page_size.token}" for cell in cells)
+        raise UsageError(
+            f"`granule boot` boots one guest, and this asks for {len(cells)}; choose one of: {one_of}"
+        )
+    (cell,) = cells
+    named = cell.kernel in setting.store.catalogue.names
+    kernel = setting.store.get(cell.kernel, beside=None if named else setting.beside)
+    progress.close()
+    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
+    record = Record()
+    with Machine(machine_spec(cell, kernel, setting.bench), setting.bench.qemu) as machine:
+        try:
+            boot_guest(machine, Symbols(kernel), patience, record)
+            put_all(machine.shell, put, Deadline.after(patience.command_s))
+            status = _use(machine, command, console, options["timeout_s"])
+        except CellEnded:
+            status = 1
+        except GuestGone as error:
+            record.end(Verdict.FAIL, str(error))
+            status = 1
+        finally:
+            if console_file is not None:
+                console_file.write_bytes(machine.transcript.content())
+    if record.verdict is not Verdict.PASS:
+        console.print(f"granule: {record.verdict.value}: {record.reason}", soft_wrap=True)
+        for line in record.diagnosis:
+            console.print(f"granule:   {line}", soft_wrap=True)
+    click.get_current_context().exit(status)
+
+
+def _use(machine: Machine, command: tuple[str, ...], console: Console, timeout_s: float | None) -> int:
+    if not command and sys.stdin.isatty():
+        console.print(f"granule: the guest is up after {machine.age_s:.1f} s; Ctrl-] leaves it")
+        _interact(machine)
+        return 0
+    script = " ".join(command) if len(command) == 1 else shlex.join(command)
+    script = script or sys.stdin.read()
+    # A command of the user's may take as long as it likes, unless --timeout says otherwise.
+    deadline = Deadline.after(timeout_s if timeout_s is not None else float("inf"))
+    done = machine.shell.run(f"cd {GUEST_DIR}\n{script}", deadline, keep_bytes=64 << 20)
+    sys.stdout.buffer.write(done.output)
+    sys.stdout.buffer.flush()
+    if done.truncated:
+        console.print("granule: the command printed more than 64 MiB; the rest was dropped")
+    return done.status
+
+
+def _interact(machine: Machine) -> None:
+    """Join the terminal to the guest's, until the shell there ends, QEMU does, or Ctrl-] is typed."""
+    size = shutil.get_terminal_size()
+    line = machine.shell.interactive(rows=size.lines, columns=size.columns)
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    tty.setraw(keyboard)
+    try:
+        _join(line, keyboard)
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+def _join(line: socket.socket, keyboard: int) -> None:
+    held = b""
+    while True:
+        ready, _, _ = select.select([line.fileno(), keyboard], [], [])
+        if line.fileno() in ready:
+            data = line.recv(1 << 16)
+            if not data:
+                return
+            # The agent's closing line comes when the guest's shell has ended; it is not for the user.
+            shown, end, _ = (held + data).partition(CLOSING)
+            held = b"" if end else _possible_start(shown, CLOSING)
+            os.write(sys.stdout.fileno(), shown[: len(shown) - len(held)])
+            if end:
+                return
+        if keyboard in ready:
+            typed = os.read(keyboard, 4096)
+            if not typed or ESCAPE in typed:
+                return
+            line.sendall(typed)
+
+
+def _possible_start(data: bytes, mark: bytes) -> bytes:
+    """The end of `data` that may turn out to begin `mark`."""
+    return next((mark[:size] for size in range(len(mark) - 1, 0, -1) if data.endswith(mark[:size])), b"")

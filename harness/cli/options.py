@@ -1,0 +1,118 @@
+"""The options that several commands share: which kernels, which machine, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from harness.build.guest import MicroGuest
+from harness.cache import Cache
+from harness.cli.progress import KernelProgress
+from harness.errors import UsageError
+from harness.kernels.file import Beside
+from harness.kernels.store import KernelStore
+from harness.matrix.cell import Request
+from harness.matrix.run import Bench
+from harness.qemu.probe import Qemu
+from harness.smoke import CHECKS, Check
+from harness.spec import Accel, PageSize
+
+__all__ = ["Setting", "machine_options", "parse_checks"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, path_type=Path)
+
+_OPTIONS = (
+    click.option("--kernel", "-k", "kernels", metavar="NAME|PATH,…", multiple=True,
+                 help="Catalogue names (see `granule kernels list`), a family (debian, trimmed), or an Image "
+                      "(plain, gzip, EFI zboot) or build tree with a '/' in its path."),
+    click.option("--page-size", "-p", "page_sizes", metavar="SIZE,…", multiple=True,
+                 help="4k, 16k, 64k. Without it: every size, or the one in the kernel's header."),
+    click.option("--cpu", "cpus", metavar="MODEL,…", multiple=True,
+                 help="QEMU CPU models, with properties after a '+': max+lpa2=off. "
+                      "Default: neoverse-n1; host on KVM."),
+    click.option("--accel", type=click.Choice([accel.value for accel in Accel]), default="auto",
+                 show_default=True, help="auto takes KVM where an arm64 host has it, else TCG."),
+    click.option("--vcpus", type=click.IntRange(1, 64), default=2, show_default=True),
+    click.option("--timeout", "timeout_s", type=click.FloatRange(1), metavar="SECONDS",
+                 help="For each cell. Default: scaled to the accelerator and the CPU model."),
+    click.option("--modules", type=FILE, help="With a kernel file: its lib/modules/RELEASE directory."),
+    click.option("--initrd", type=FILE, help="With a kernel file: an initramfs unpacked over ours."),
+    click.option("--vmlinux", type=FILE, help="With a kernel file: its ELF, for symbols in diagnoses."),
+    click.option("--config", type=FILE, help="With a kernel file: its .config."),
+    click.option("--cmdline", default="", help="Added to the guest's kernel command line."),
+    click.option("--force", is_flag=True, help="Boot even what is bound to hang, and diagnose it."),
+    click.option("--boot-time", is_flag=True,
+                 help="The kernel takes its page size from arm64.pagesize=, whatever its header says."),
+    click.option("--offline", is_flag=True, help="Take only kernels that are in the cache."),
+)  # fmt: skip
+
+
+def machine_options(command: F) -> F:
+    """Give a command the options that say which guests to run."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for value in values for word in value.split(",") if word)
+
+
+def parse_checks(values: tuple[str, ...]) -> tuple[Check, ...]:
+    """The named checks in the order they run, all for no name; raises UsageError for an unknown one."""
+    names = set(_words(values))
+    unknown = names - {check.name for check in CHECKS}
+    if unknown:
+        known = ", ".join(check.name for check in CHECKS)
+        raise UsageError(f"there is no check '{sorted(unknown)[0]}'; there are {known}")
+    return tuple(check for check in CHECKS if not names or check.name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A command's options made into what the matrix works with."""
+
+    request: Request
+    beside: Beside | None
+    store: KernelStore
+    bench: Bench
+    console: Console
+    kernel_progress: KernelProgress
+
+    @classmethod
+    def make(
+        cls, options: dict[str, Any], console: Console, progress: KernelProgress, checks: tuple[Check, ...]
+    ) -> Setting:
+        """From the values of `machine_options`; raises UsageError or ToolMissing."""
+        beside_names = ("modules", "initrd", "vmlinux", "config")
+        given = {name: options[name] for name in beside_names if options[name] is not None}
+        words = [word for name, path in given.items() for word in (f"--{name}", str(path))]
+        words += ["--cmdline", options["cmdline"]] if options["cmdline"] else []
+        cache = Cache()
+        return cls(
+            request=Request(
+                kernels=_words(options["kernels"]),
+                page_sizes=tuple(dict.fromkeys(map(PageSize.parse, _words(options["page_sizes"])))),
+                cpus=tuple(cpu.replace("+", ",") for cpu in _words(options["cpus"])),
+                accel=Accel(options["accel"]),
+                vcpus=options["vcpus"],
+                checks=checks,
+                timeout_s=options["timeout_s"],
+                force=options["force"],
+                boot_time=options["boot_time"],
+                cmdline=options["cmdline"],
+                kernel_options=tuple(words),
+            ),
+            beside=Beside(**given) if given else None,
+            store=KernelStore(cache, offline=options["offline"], progress=progress),
+            bench=Bench(qemu=Qemu.find(), cache=cache, guest=MicroGuest(cache, offline=options["offline"])),
+            console=console,
+            kernel_progress=progress,
+        )

@@ -1,0 +1,92 @@
+"""`granule smoke`: the verdict table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from harness.cli.options import Setting, machine_options, parse_checks
+from harness.cli.progress import KernelProgress
+from harness.matrix.matrix import default_jobs, run_matrix
+from harness.matrix.plan import plan
+from harness.report import write_reports
+from harness.report.bundle import keep_bundles
+from harness.report.progress import Progress
+from harness.report.terminal import make_console, print_result
+from harness.smoke import CHECKS
+from harness.verdict import MatrixResult
+
+__all__ = ["run_and_report", "smoke"]
+
+
+@click.command()
+@machine_options
+@click.option(
+    "--check", "checks", multiple=True, metavar="NAME,…", help="Only these checks; --list-checks names them."
+)
+@click.option("--jobs", "-j", type=click.IntRange(1), help="Guests at once. Default: one per processor.")
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="granule-report",
+    show_default=True,
+    metavar="DIR",
+    help="Where report.json, junit.xml, report.html and consoles go.",
+)
+@click.option(
+    "--allow-missing",
+    multiple=True,
+    metavar="KERNEL,…",
+    help="Kernels whose absence is a skip and not an error.",
+)
+@click.option("--list-checks", is_flag=True, help="Print the checks and what each one claims, and end.")
+def smoke(
+    checks: tuple[str, ...],
+    jobs: int | None,
+    report: Path,
+    allow_missing: tuple[str, ...],
+    list_checks: bool,
+    **options: Any,
+) -> None:
+    """Boot kernels at each page size, run the smoke checks in them, and print a verdict for each.
+
+    Without options: Debian's packaged 4K and 16K kernels, and a trimmed 64K one built from Debian's kernel
+    source. Reports go to granule-report/; a cell that fails keeps its console and command line there.
+    """
+    if list_checks:
+        for check in CHECKS:
+            click.echo(f"{check.name:16} {check.about}")
+        return
+    missing = frozenset(name for value in allow_missing for name in value.split(","))
+    console = make_console(sys.stdout)
+    setting = Setting.make(options, console, KernelProgress(), parse_checks(checks))
+    run_and_report(setting, report, jobs, missing)
+
+
+def run_and_report(
+    setting: Setting,
+    report: Path,
+    jobs: int | None,
+    allow_missing: frozenset[str],
+    show: Callable[[MatrixResult, Console], None] | None = None,
+) -> None:
+    """Run the setting's matrix, print it (`show` first), write its reports, and end with its exit status."""
+    todo = plan(setting.request, setting.store, setting.bench.qemu, setting.beside)
+    with Progress(setting.console, expected=len(todo.cells)) as progress:
+        setting.kernel_progress.show_on(progress)
+        result = run_matrix(
+            todo, setting.store, setting.bench, progress,
+            jobs=jobs or default_jobs(), beside=setting.beside, allow_missing=allow_missing,
+        )  # fmt: skip
+    result = keep_bundles(result, report)
+    if show is not None:
+        show(result, setting.console)
+    print_result(result, setting.console)
+    written = write_reports(result, report)
+    setting.console.print(f"Reports: {', '.join(str(path) for path in written)}", soft_wrap=True)
+    click.get_current_context().exit(result.exit_status)
