@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from harness.cli.options import Setting, machine_options
+from harness.cli.options import Setting, guest_options, machine_options
 from harness.cli.progress import KernelProgress
 from harness.cli.run import GUEST_DIR, put_all
 from harness.deadline import Deadline
@@ -30,7 +30,6 @@ from harness.matrix.run import machine_spec
 from harness.qemu.machine import Machine
 from harness.report.terminal import make_console
 from harness.smoke import Check
-from harness.smoke.check import BASE_MEMORY_MIB
 from harness.smoke.page_size import page_size
 from harness.spec import PageSize
 from harness.verdict import Verdict
@@ -43,21 +42,7 @@ CLOSING = b"\ngranule:"
 
 @click.command()
 @machine_options
-@click.option(
-    "--put",
-    multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    metavar="PATH",
-    help="A file or directory to copy to /root in the guest. May be given again.",
-)
-@click.option(
-    "--memory",
-    type=click.IntRange(128),
-    default=BASE_MEMORY_MIB,
-    show_default=True,
-    metavar="MIB",
-    help="Guest RAM.",
-)
+@guest_options
 @click.option(
     "--console",
     "console_file",

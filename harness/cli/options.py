@@ -20,9 +20,10 @@ from harness.matrix.cell import Request
 from harness.matrix.run import Bench
 from harness.qemu.probe import Qemu
 from harness.smoke import CHECKS, Check
+from harness.smoke.check import BASE_MEMORY_MIB
 from harness.spec import Accel, PageSize
 
-__all__ = ["Setting", "machine_options", "parse_checks"]
+__all__ = ["Setting", "guest_options", "machine_options", "matrix_options", "parse_checks"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,11 +55,38 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def machine_options(command: F) -> F:
-    """Give a command the options that say which guests to run."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+_MATRIX_OPTIONS = (
+    click.option("--jobs", "-j", type=click.IntRange(1), help="Guests at once. Default: one per processor."),
+    click.option("--report", type=click.Path(file_okay=False, path_type=Path), default="granule-report",
+                 show_default=True, metavar="DIR",
+                 help="Where report.json, junit.xml, report.html and consoles go."),
+)  # fmt: skip
+
+_GUEST_OPTIONS = (
+    click.option("--put", multiple=True, type=FILE, metavar="PATH",
+                 help="A program, module or directory to copy to /root in the guest. May be given again."),
+    click.option("--memory", type=click.IntRange(128), default=BASE_MEMORY_MIB, show_default=True,
+                 metavar="MIB", help="Guest RAM."),
+)  # fmt: skip
+
+
+def _adding(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+machine_options = _adding(_OPTIONS)
+"""Gives a command the options that say which guests to run."""
+
+matrix_options = _adding(_MATRIX_OPTIONS)
+"""The options of a command that runs many cells."""
+
+guest_options = _adding(_GUEST_OPTIONS)
+"""The options of a command that puts something of the user's into a guest."""
 
 
 def _words(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,9 +116,17 @@ class Setting:
 
     @classmethod
     def make(
-        cls, options: dict[str, Any], console: Console, progress: KernelProgress, checks: tuple[Check, ...]
+        cls,
+        options: dict[str, Any],
+        console: Console,
+        progress: KernelProgress,
+        checks: tuple[Check, ...],
+        command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ()),
     ) -> Setting:
-        """From the values of `machine_options`; raises UsageError or ToolMissing."""
+        """From the values of `machine_options`; raises UsageError or ToolMissing.
+
+        `command` is how a cell is run again: what stands before the options, and after them.
+        """
         beside_names = ("modules", "initrd", "vmlinux", "config")
         given = {name: options[name] for name in beside_names if options[name] is not None}
         words = [word for name, path in given.items() for word in (f"--{name}", str(path))]
@@ -109,6 +145,7 @@ class Setting:
                 boot_time=options["boot_time"],
                 cmdline=options["cmdline"],
                 kernel_options=tuple(words),
+                command=command,
             ),
             beside=Beside(**given) if given else None,
             store=KernelStore(cache, offline=options["offline"], progress=progress),

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from harness.channel.shell import Shell
-from harness.cli.options import Setting, machine_options
+from harness.cli.options import Setting, guest_options, machine_options, matrix_options
 from harness.cli.progress import KernelProgress
 from harness.cli.smoke import run_and_report
 from harness.deadline import Deadline
@@ -21,7 +21,6 @@ from harness.errors import InfraError
 from harness.linux.klog import harmless
 from harness.report.terminal import make_console
 from harness.smoke import Check
-from harness.smoke.check import BASE_MEMORY_MIB
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
 from harness.spec import PageSize
@@ -35,29 +34,8 @@ OUTPUT_KEPT_BYTES = 64 << 10
 
 @click.command()
 @machine_options
-@click.option(
-    "--put",
-    multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    metavar="PATH",
-    help="A program, module or directory to copy to /root in the guest. May be given again.",
-)
-@click.option("--jobs", "-j", type=click.IntRange(1), help="Guests at once. Default: one per processor.")
-@click.option(
-    "--report",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="granule-report",
-    show_default=True,
-    metavar="DIR",
-)
-@click.option(
-    "--memory",
-    type=click.IntRange(128),
-    default=BASE_MEMORY_MIB,
-    show_default=True,
-    metavar="MIB",
-    help="Guest RAM.",
-)
+@matrix_options
+@guest_options
 @click.argument("command", nargs=-1, required=True)
 def run(
     put: tuple[Path, ...],
@@ -90,7 +68,9 @@ def run(
 
     checks = (Check(run=command_, label="command", memory_mib=dict.fromkeys(PageSize, memory)),)
     console = make_console(sys.stdout)
-    setting = Setting.make(options, console, KernelProgress(), checks)
+    puts = [word for path in put for word in ("--put", str(path))]
+    again = (("granule", "run", *puts, "--memory", str(memory)), ("--", *command))
+    setting = Setting.make(options, console, KernelProgress(), checks, again)
     run_and_report(setting, report, jobs, frozenset(), show=_print_outputs)
 
 

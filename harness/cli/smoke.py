@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from harness.cli.options import Setting, machine_options, parse_checks
+from harness.cli.options import Setting, machine_options, matrix_options, parse_checks
 from harness.cli.progress import KernelProgress
 from harness.matrix.matrix import default_jobs, run_matrix
 from harness.matrix.plan import plan
@@ -26,17 +26,9 @@ __all__ = ["run_and_report", "smoke"]
 
 @click.command()
 @machine_options
+@matrix_options
 @click.option(
     "--check", "checks", multiple=True, metavar="NAME,…", help="Only these checks; --list-checks names them."
-)
-@click.option("--jobs", "-j", type=click.IntRange(1), help="Guests at once. Default: one per processor.")
-@click.option(
-    "--report",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="granule-report",
-    show_default=True,
-    metavar="DIR",
-    help="Where report.json, junit.xml, report.html and consoles go.",
 )
 @click.option(
     "--allow-missing",

@@ -33,6 +33,8 @@ class Request:
     """Added to the kernel's command line."""
     kernel_options: tuple[str, ...] = ()
     """Options such as `--modules DIR` that belong to the kernel, for the command that runs a cell again."""
+    command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ())
+    """That command: what stands before its options, and after them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class Cell:
     boot_time: bool = False
     cmdline: str = ""
     kernel_options: tuple[str, ...] = ()
+    command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ())
 
     @property
     def id(self) -> str:
@@ -66,15 +69,16 @@ class Cell:
     @property
     def rerun(self) -> str:
         """The one command that runs this cell again."""
-        words = ["granule", "smoke", "--kernel", self.kernel, "--page-size", self.page_size.token]
+        before, after = self.command
+        words = [*before, "--kernel", self.kernel, "--page-size", self.page_size.token]
         words += ["--cpu", self.cpu, "--accel", self.accel.value, "--vcpus", str(self.vcpus)]
         words += ["--force"] if self.force else []
         words += ["--boot-time"] if self.boot_time else []
         words += ["--timeout", f"{self.timeout_s:g}"] if self.timeout_s is not None else []
         words += self.kernel_options
-        if self.checks != CHECKS:
+        if self.checks != CHECKS and not after:
             words += ["--check", ",".join(check.name for check in self.checks)]
-        return shlex.join(words)
+        return shlex.join([*words, *after])
 
 
 def check_groups(checks: Iterable[Check], size: PageSize) -> dict[int, tuple[Check, ...]]:

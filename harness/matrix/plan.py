@@ -141,4 +141,5 @@ def _cells(candidate: _Candidate, size: PageSize, cpu: str, accel: Accel, reques
             boot_time=request.boot_time,
             cmdline=request.cmdline,
             kernel_options=request.kernel_options,
+            command=request.command,
         )

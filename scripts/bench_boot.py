@@ -1,0 +1,158 @@
+"""The figures of scripts/bench-boot, taken side by side in one run because machines drift.
+
+launch_to_shell_s   granule: start of QEMU to the shell's first word, median
+plain_qemu_s        the same kernel and initramfs under a bare QEMU command line, median
+matrix_s            `granule smoke --kernel trimmed`, everything cached
+guest_rss_mib       the most host memory that one ordinary cell's QEMU had
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.build.guest import MicroGuest
+from harness.cache import Cache
+from harness.deadline import Deadline
+from harness.errors import GranuleError
+from harness.kernels.kernel import Kernel
+from harness.kernels.store import KernelStore
+from harness.qemu.machine import Machine
+from harness.qemu.probe import Qemu
+from harness.report import load_report
+from harness.smoke.check import BASE_MEMORY_MIB
+from harness.spec import MachineSpec
+
+KERNELS = ("trimmed-4k", "trimmed-16k", "trimmed-64k")
+CMDLINE = "console=ttyAMA0"
+BOOT_S = 120.0
+READY = b"granule: ready\n"
+
+
+def with_granule(spec: MachineSpec, qemu: Qemu) -> float:
+    """Seconds from nothing to a shell, the harness's own work included."""
+    start_s = time.monotonic()
+    with Machine(spec, qemu) as machine:
+        machine.shell.wait_ready(Deadline.after(BOOT_S))
+        return time.monotonic() - start_s
+
+
+def with_plain_qemu(spec: MachineSpec, qemu: Qemu) -> float:
+    """Seconds from nothing to a shell with QEMU and two sockets, and nothing of ours on the host's side."""
+    start_s = time.monotonic()
+    ours, theirs = socket.socketpair()
+    argv = (
+        *(qemu.program, "-nodefaults", "-display", "none", "-nic", "none", "-machine", "virt,gic-version=3"),
+        *("-cpu", spec.cpu, "-smp", str(spec.vcpus), "-m", f"{spec.memory_mib}M"),
+        *("-serial", "file:/dev/null", "-chardev", f"socket,id=shell,fd={theirs.fileno()}"),
+        *("-device", "virtio-serial-device", "-device", "virtserialport,chardev=shell,name=granule"),
+        *("-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.cmdline),
+    )
+    with ours, subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL) as process:
+        theirs.close()
+        try:
+            ours.settimeout(BOOT_S)
+            seen = b""
+            while READY not in seen:
+                data = ours.recv(4096)
+                if not data:
+                    raise SystemExit(f"bench-boot: plain QEMU ended with status {process.wait()}")
+                seen += data
+            return time.monotonic() - start_s
+        finally:
+            process.kill()
+
+
+def matrix() -> tuple[float, int]:
+    """Seconds of the three-size matrix, and MiB of host memory of its largest ordinary cell."""
+    granule = Path(sys.executable).with_name("granule")
+    with tempfile.TemporaryDirectory() as report:
+        start_s = time.monotonic()
+        done = subprocess.run(
+            (granule, "smoke", "--kernel", "trimmed", "--report", report), capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        seconds = time.monotonic() - start_s
+        if done.returncode != 0:
+            raise SystemExit(
+                f"bench-boot: the matrix did not pass, so it has no time:\n{done.stdout[-2000:]}"
+            )
+        cells = load_report(Path(report) / "report.json").cells
+    ordinary = [cell for cell in cells if cell.memory_mib == BASE_MEMORY_MIB]
+    return seconds, max(int(cell.provenance["host memory, MiB at most"]) for cell in ordinary)
+
+
+def measure(runs: int) -> dict[str, object]:
+    """All figures, by kernel where they differ by kernel."""
+    qemu = Qemu.find()
+    ours: dict[str, list[float]] = {}
+    plain: dict[str, list[float]] = {}
+    with Cache() as cache:
+        store, guest = KernelStore(cache, offline=True), MicroGuest(cache, offline=True)
+        kernels: list[Kernel] = [store.get(name) for name in KERNELS]
+        for kernel in kernels:
+            spec = MachineSpec(kernel=kernel.image, initrd=guest.initramfs(kernel), cmdline=CMDLINE)
+            for _ in range(runs):
+                ours.setdefault(kernel.name, []).append(with_granule(spec, qemu))
+                plain.setdefault(kernel.name, []).append(with_plain_qemu(spec, qemu))
+    matrix_s, rss_mib = matrix()
+    return {
+        "machine": f"{os.uname().machine}, {len(os.sched_getaffinity(0))} cores, QEMU {qemu.version_text}",
+        "runs": runs,
+        "launch_to_shell_s": {name: round(statistics.median(times), 3) for name, times in ours.items()},
+        "plain_qemu_s": {name: round(statistics.median(times), 3) for name, times in plain.items()},
+        "ratio": {
+            name: round(statistics.median(a / b for a, b in zip(ours[name], plain[name], strict=True)), 3)
+            for name in ours
+        },
+        "matrix_s": round(matrix_s, 1),
+        "guest_rss_mib": rss_mib,
+    }
+
+
+def show(figures: dict[str, object]) -> None:
+    """Print the figures as a table."""
+    table = Table(box=None, title=f"{figures['machine']}; medians of {figures['runs']}", title_justify="left")
+    for title in ("kernel", "granule, s", "plain QEMU, s", "ratio"):
+        table.add_column(title, justify="left" if title == "kernel" else "right")
+    columns = [figures[name] for name in ("launch_to_shell_s", "plain_qemu_s", "ratio")]
+    for name in KERNELS:
+        table.add_row(name, *(f"{column[name]:.2f}" for column in columns if isinstance(column, dict)))
+    console = Console()
+    console.print(table)
+    console.print(f"three-size smoke matrix: {figures['matrix_s']} s")
+    console.print(f"host memory of an ordinary guest: {figures['guest_rss_mib']} MiB at most")
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        prog="bench-boot", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=5, help="boots of each kind per kernel (default 5)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    try:
+        figures = measure(max(1, options.runs))
+    except GranuleError as error:
+        raise SystemExit(f"bench-boot: {error}") from error
+    if options.json:
+        json.dump(figures, sys.stdout, indent=2)
+        print()
+    else:
+        show(figures)
+
+
+if __name__ == "__main__":
+    main()
