@@ -82,9 +82,12 @@ class Cell:
 
 
 def check_groups(checks: Iterable[Check], size: PageSize) -> dict[int, tuple[Check, ...]]:
-    """Checks by the guest RAM they need at a page size, in MiB: one cell for each amount."""
+    """Checks by the guest RAM they need at a page size, in MiB: one cell for each amount.
+
+    No checks at all are an ordinary guest: a test of somebody's own will ask it something.
+    """
     groups: dict[int, tuple[Check, ...]] = {}
     for check in checks:
         need_mib = check.needs_mib(size)
         groups[need_mib] = (*groups.get(need_mib, ()), check)
-    return groups
+    return groups or {BASE_MEMORY_MIB: ()}

@@ -1,0 +1,103 @@
+"""Tests of harness.matrix.record and of how a dead guest is judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.kernels.kernel import Kernel
+from harness.linux.klog import KernelLog, LogEvent
+from harness.matrix.cell import Cell
+from harness.matrix.record import Record
+from harness.matrix.run import _judge_gone
+from harness.smoke import CHECKS
+from harness.spec import Accel, PageSize
+from harness.verdict import CheckResult, Verdict
+
+CELL = Cell(
+    kernel="k",
+    page_size=PageSize.K4,
+    cpu="max",
+    accel=Accel.TCG,
+    vcpus=2,
+    memory_mib=384,
+    checks=CHECKS[:2],
+)
+KERNEL = Kernel(
+    name="k", image=Path("/k"), page_size=PageSize.K4, release="6.12", sha256="0", origin="made up"
+)
+
+
+def _check(name: str, verdict: Verdict) -> CheckResult:
+    return CheckResult(name=name, verdict=verdict, expectations=1, duration_s=0.0)
+
+
+def _verdict(*checks: CheckResult) -> Verdict:
+    record = Record()
+    record.checks = list(checks)
+    return record.result(CELL, KERNEL).verdict
+
+
+def test_own_checks_that_pass_make_a_pass() -> None:
+    """One of the cell's own checks has to pass."""
+    assert _verdict(_check(CHECKS[0].name, Verdict.PASS)) is Verdict.PASS
+
+
+def test_a_cell_in_which_nothing_of_its_own_passed_is_no_pass() -> None:
+    """Power-off and kernel log alone do not make a green, nor does an empty list."""
+    assert _verdict() is Verdict.FAIL
+    assert _verdict(_check("power-off", Verdict.PASS), _check("kernel-log", Verdict.PASS)) is Verdict.FAIL
+    assert _verdict(_check(CHECKS[0].name, Verdict.SKIP)) is Verdict.FAIL
+
+
+def test_one_failed_check_fails_the_cell_by_name() -> None:
+    """The reason names the checks that failed."""
+    record = Record()
+    record.checks = [_check(CHECKS[0].name, Verdict.PASS), _check("guard", Verdict.FAIL)]
+    result = record.result(CELL, KERNEL)
+    assert result.verdict is Verdict.FAIL
+    assert result.reason == "failed: guard"
+
+
+def test_the_first_verdict_stays() -> None:
+    """What ended the cell is not overwritten by what follows from it."""
+    record = Record()
+    record.end(Verdict.HANG, "first")
+    record.end(Verdict.FAIL, "second")
+    record.checks = [_check("guard", Verdict.FAIL)]
+    assert (record.result(CELL, KERNEL).verdict, record.reason) == (Verdict.HANG, "first")
+
+
+def _events(*lines: str) -> tuple[LogEvent, ...]:
+    log = KernelLog()
+    stamped = "".join(f"[    1.{number:06d}] {line}\n" for number, line in enumerate(lines))
+    return (*log.feed(stamped.encode()), *log.finish())
+
+
+OOPS = (
+    "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000",
+    "Internal error: Oops: 0000000096000045 [#1] SMP",
+    "pc : vfs_read+0x10/0x20",
+    "---[ end trace 0000000000000000 ]---",
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "booted", "verdict"),
+    [
+        (OOPS, True, Verdict.OOPS),
+        ((*OOPS, "Kernel panic - not syncing: Oops: Fatal exception"), False, Verdict.OOPS),
+        (("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100",), False, Verdict.PANIC),
+        (("Kernel panic - not syncing: VFS: Unable to mount root fs on x",), False, Verdict.BOOT_FAILED),
+        (("reboot: Restarting system",), False, Verdict.BOOT_FAILED),
+        ((), False, Verdict.BOOT_FAILED),
+        ((), True, Verdict.FAIL),
+    ],
+)
+def test_verdict_on_a_guest_that_ended(lines: tuple[str, ...], booted: bool, verdict: Verdict) -> None:
+    """What the kernel said first decides: an oops outranks the panic that follows it."""
+    record = Record()
+    record.boot_s = 1.0 if booted else None
+    _judge_gone(_events(*lines), "the guest ended by itself", record)
+    assert record.verdict is verdict
