@@ -4,7 +4,7 @@ A test that asks for `subject` runs once per cell, in a guest that it shares wit
 cell in its xdist worker:
 
     def test_at_pagesz(subject):
-        assert subject.sh("getconf PAGE_SIZE").text.strip() == str(subject.page_size.bytes)
+        assert subject.sh("getconf PAGE_SIZE").text == f"{subject.page_size.bytes}\\n"
 
 Options choose the cells (`--granule-page-size 16k,64k`, …); markers narrow them for one test
 (`@pytest.mark.page_size("64k")`, `@pytest.mark.requires_config("ZRAM")`, `@pytest.mark.memory(1536)`).

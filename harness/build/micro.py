@@ -82,6 +82,7 @@ def _base(cache: Cache, busybox: Path) -> Path:
         symlink("sbin/modprobe", "../bin/busybox"),
         file(f"sbin/{AGENT}", (programs / AGENT).read_bytes(), 0o755),
         file(f"bin/{PROBE}", (programs / PROBE).read_bytes(), 0o755),
+        symlink("bin/getconf", PROBE),
         *(file(f"etc/{name}", _guest_file(name)) for name in CONFIGURATION),
         *(directory(name) for name in EMPTY_DIRECTORIES),
         # The kernel opens it for /init before anything is mounted.

@@ -80,6 +80,7 @@ def _check(check: CheckResult) -> dict[str, Any]:
             for finding in check.findings
         ],
         "skip_reason": check.skip_reason,
+        "output": check.output,
     }
 
 
@@ -178,6 +179,7 @@ class _Reader:
                 for index, finding in enumerate(findings)
             ),
             skip_reason=self._str(check, "skip_reason", place),
+            output=self._str(check, "output", place),
         )
 
     def _wrong(self, place: str, wanted: str) -> UsageError:

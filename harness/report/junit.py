@@ -78,6 +78,8 @@ def _testcase(suite: ET.Element, cell: CellResult, check: CheckResult) -> None:
     message = lines[0] if lines else check.skip_reason or check.verdict.value
     body = "\n".join([*lines, "", f"run again: {cell.rerun}"])
     _outcome(case, check.verdict, message, body)
+    if check.output:
+        ET.SubElement(case, "system-out").text = _legal(check.output)
 
 
 def _cell_testcase(suite: ET.Element, cell: CellResult) -> None:

@@ -77,6 +77,7 @@ def _table(cells: tuple[CellResult, ...]) -> Table:
     table.add_column("in\nforce", no_wrap=True)
     table.add_column("cpu", overflow="fold", min_width=6, max_width=16)
     table.add_column("accel", no_wrap=True)
+    table.add_column("MiB", justify="right", no_wrap=True)
     table.add_column("checks", justify="right", no_wrap=True)
     table.add_column("boot\ns", justify="right", no_wrap=True)
     table.add_column("total\ns", justify="right", no_wrap=True)
@@ -88,6 +89,7 @@ def _table(cells: tuple[CellResult, ...]) -> Table:
             in_force(cell),
             Text(safe(cell.cpu)),
             Text(safe(cell.accel) or "?"),
+            str(cell.memory_mib),
             checks_passed(cell),
             "-" if cell.boot_s is None else f"{cell.boot_s:.1f}",
             f"{cell.duration_s:.1f}",

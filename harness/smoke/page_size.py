@@ -21,7 +21,7 @@ def size_from_tcr(tcr: int) -> PageSize | None:
 
 
 def page_size(subject: Subject, evidence: Evidence) -> None:
-    """Image header, .config, every vCPU's TCR_EL1, AT_PAGESZ, sysconf, smaps and hugepage sizes agree."""
+    """Image header, .config, every vCPU's TCR_EL1, AT_PAGESZ, getconf, smaps and hugepages agree."""
     asked = subject.page_size
     if subject.kernel.page_size is not None:
         evidence.equal("page size in the Image header", asked.label, subject.kernel.page_size.label)
@@ -38,4 +38,5 @@ def page_size(subject: Subject, evidence: Evidence) -> None:
                 seen = size_from_tcr(registers["TCR_EL1"])
                 label = seen.label if seen else "reserved"
                 evidence.equal(f"granule in TCR_EL1.TG1 of vCPU {number}", asked.label, label)
+    evidence.equal("getconf PAGE_SIZE", str(asked.bytes), subject.sh("getconf PAGE_SIZE").text.strip())
     evidence.tap("probe pagesize", *subject.probe("pagesize", str(asked.bytes)))

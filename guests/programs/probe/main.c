@@ -1,6 +1,11 @@
-/* One program for all that a guest is asked about its memory: `probe SUBCOMMAND [ARGUMENTS]`. */
+/*
+ * One program for all that a guest is asked about its memory: `probe SUBCOMMAND [ARGUMENTS]`. Called as
+ * `getconf`, which busybox lacks, it answers for PAGE_SIZE (getconf(1)).
+ */
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "probe.h"
 
@@ -35,8 +40,20 @@ static int usage(FILE *out, int status)
 	return status;
 }
 
+static int getconf(const char *name)
+{
+	if (strcmp(name, "PAGE_SIZE") && strcmp(name, "PAGESIZE")) {
+		fprintf(stderr, "getconf: this one knows PAGE_SIZE only\n");
+		return 2;
+	}
+	printf("%ld\n", sysconf(_SC_PAGESIZE));
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc && !strcmp(basename(argv[0]), "getconf"))
+		return getconf(argc == 2 ? argv[1] : "");
 	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
 		return usage(stdout, 0);
 	for (size_t i = 0; argc >= 2 && i < COUNT; i++)

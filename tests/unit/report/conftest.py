@@ -29,7 +29,9 @@ def make_cell(**changes: Any) -> CellResult:
         "verdict": Verdict.PASS,
         "reason": "",
         "checks": (
-            CheckResult(name="page-size", verdict=Verdict.PASS, expectations=7, duration_s=0.25),
+            CheckResult(
+                name="page-size", verdict=Verdict.PASS, expectations=7, duration_s=0.25, output="65536\n"
+            ),
             CheckResult(name="mmap", verdict=Verdict.PASS, expectations=12, duration_s=1.125),
             CheckResult(
                 name="swap",

@@ -24,9 +24,11 @@ def test_table_fits_eighty_columns(mixed: MatrixResult) -> None:
 
 
 def test_pass_is_short(passed: MatrixResult) -> None:
-    """Nothing but the table and the summary when all passed; the summary is the last line."""
+    """The table, what was skipped with its reason, and the summary; the summary is the last line."""
     lines = render_terminal(passed).rstrip().splitlines()
-    assert len(lines) == 2 + 3 + 2
+    table, skips, summary = 2 + 3, 2 + 3, 2
+    assert len(lines) == table + skips + summary
+    assert all("swap: no CONFIG_ZRAM" in line for line in lines[table + 2 : table + skips])
     assert lines[-1] == "3 of 3 cells PASS in 14.2 s"
     assert "2/2" in lines[2]
 
