@@ -12,6 +12,7 @@ from rich.console import Console
 
 from harness.cli.options import Setting, machine_options, matrix_options, parse_checks
 from harness.cli.progress import KernelProgress
+from harness.errors import ExitStatus, InfraError, UsageError
 from harness.matrix.matrix import default_jobs, run_matrix
 from harness.matrix.plan import plan
 from harness.report import write_reports
@@ -69,16 +70,32 @@ def run_and_report(
 ) -> None:
     """Run the setting's matrix, print it (`show` first), write its reports, and end with its exit status."""
     todo = plan(setting.request, setting.store, setting.bench.qemu, setting.beside)
+    _claim(report)
     with Progress(setting.console, expected=len(todo.cells)) as progress:
         setting.kernel_progress.show_on(progress)
         result = run_matrix(
             todo, setting.store, setting.bench, progress,
             jobs=jobs or default_jobs(), beside=setting.beside, allow_missing=allow_missing,
         )  # fmt: skip
-    result = keep_bundles(result, report)
+    try:
+        result = keep_bundles(result, report)
+        written = write_reports(result, report)
+    except InfraError as error:
+        # The verdicts are worth more than the files.
+        written = ()
+        click.echo(f"granule: {error}", err=True)
     if show is not None:
         show(result, setting.console)
     print_result(result, setting.console)
-    written = write_reports(result, report)
-    setting.console.print(f"Reports: {', '.join(str(path) for path in written)}", soft_wrap=True)
-    click.get_current_context().exit(result.exit_status)
+    if written:
+        setting.console.print(f"Reports: {', '.join(str(path) for path in written)}", soft_wrap=True)
+    status = result.exit_status
+    click.get_current_context().exit(status if status or written else ExitStatus.INFRA)
+
+
+def _claim(report: Path) -> None:
+    """Make the report directory before anything runs: a typing error is told now and not in ten minutes."""
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--report {report}: cannot make that directory: {error.strerror}") from error
