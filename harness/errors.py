@@ -10,6 +10,7 @@
             ├── GuestGone            the guest ended while we talked to it
             ├── QemuDied             QEMU itself crashed or was killed
             └── DeadlineExceeded     it did not answer in time
+                └── CommandTimeout       a command in a guest did not end in time
 
 A guest's misbehaviour is a `Finding` and a cell's outcome is a `Verdict`; an exception means that we
 failed. Each message says what happened, what was wanted, and what to do next.
@@ -21,6 +22,7 @@ from enum import IntEnum
 
 __all__ = [
     "ChannelError",
+    "CommandTimeout",
     "DeadlineExceeded",
     "ExitStatus",
     "GranuleError",
@@ -103,3 +105,15 @@ class QemuDied(ChannelError):
 
 class DeadlineExceeded(ChannelError):
     """Something was awaited and did not come in time."""
+
+
+class CommandTimeout(DeadlineExceeded):
+    """A command in a guest did not end in time.
+
+    `guest_answers`: the guest took the interrupt and is there for more, so that it is the command that
+    takes long and not the guest that hangs.
+    """
+
+    def __init__(self, message: str, *, guest_answers: bool) -> None:
+        super().__init__(message)
+        self.guest_answers = guest_answers

@@ -13,7 +13,6 @@ All tests of a cell go to one worker under `--dist loadgroup`, which is the defa
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -22,19 +21,22 @@ import pytest
 
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
+from harness.deadline import Deadline
 from harness.errors import ChannelError, GranuleError
 from harness.kernels.store import KernelStore
-from harness.linux.kconfig import read_config
+from harness.linux.klog import harmless
 from harness.matrix.boot import Symbols, boot
 from harness.matrix.cell import Cell, Request
+from harness.matrix.judge import kernel_log
 from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
 from harness.matrix.record import CellEnded, Record
-from harness.matrix.run import Bench, machine_spec, page_size_in_force
+from harness.matrix.run import Bench, machine_spec, page_size_in_force, power_off, subject_of
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
 from harness.smoke.subject import Subject
 from harness.spec import Accel, PageSize
+from harness.verdict import CheckResult, Skipped
 
 __all__: list[str] = []
 
@@ -57,6 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "page_size(*sizes): run only at these page sizes, such as '16k'")
     config.addinivalue_line("markers", "requires_config(*options): skip on kernels built without them")
     config.addinivalue_line("markers", "memory(mib): guest RAM that the test needs")
+    # pytest-xdist registers it too, where it is not switched off.
+    config.addinivalue_line("markers", "xdist_group(name): tests that go to one worker")
     if getattr(config.option, "dist", None) in ("load", "worksteal"):
         config.option.dist = "loadgroup"
 
@@ -84,14 +88,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "subject" not in metafunc.fixturenames:
         return
     try:
-        cells = _cells(metafunc)
+        cells, skipped = _cells(metafunc)
     except GranuleError as error:
         raise pytest.UsageError(str(error)) from error
     parameters = [pytest.param(cell, id=cell.id, marks=pytest.mark.xdist_group(cell.id)) for cell in cells]
+    parameters += [pytest.param(None, id=entry.id, marks=pytest.mark.skip(entry.reason)) for entry in skipped]
     metafunc.parametrize("granule_cell", parameters, scope="session", indirect=True)
 
 
-def _cells(metafunc: pytest.Metafunc) -> tuple[Cell, ...]:
+def _cells(metafunc: pytest.Metafunc) -> tuple[tuple[Cell, ...], tuple[Skipped, ...]]:
+    """The cells a test runs in, and those it would run in but cannot."""
     option = metafunc.config.getoption
     request = Request(
         kernels=_words(option("--granule-kernel")),
@@ -102,12 +108,18 @@ def _cells(metafunc: pytest.Metafunc) -> tuple[Cell, ...]:
     )
     with Cache() as cache:
         store = KernelStore(cache, offline=option("--granule-offline"))
-        cells = plan(request, store, Qemu.find()).cells
+        planned = plan(request, store, Qemu.find())
+    cells, skipped = planned.cells, planned.skipped
     for marker in metafunc.definition.iter_markers("page_size"):
         wanted = {PageSize.parse(size) for size in marker.args}
+        if not any(cell.page_size in wanted for cell in cells):
+            reason = (
+                f"the test wants {', '.join(marker.args)}, and no kernel that was chosen has that page size"
+            )
+            skipped = (*skipped, Skipped(id="no-such-page-size", reason=reason))
         cells = tuple(cell for cell in cells if cell.page_size in wanted)
-    marker_ = metafunc.definition.get_closest_marker("memory")
-    return tuple(replace(cell, memory_mib=marker_.args[0]) for cell in cells) if marker_ else cells
+    memory = metafunc.definition.get_closest_marker("memory")
+    return tuple(replace(cell, memory_mib=memory.args[0]) for cell in cells) if memory else cells, skipped
 
 
 class _Guest:
@@ -116,6 +128,13 @@ class _Guest:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.obituary = ""
+
+    def look(self) -> None:
+        """Note it if the guest has died."""
+        try:
+            self.subject.machine.raise_if_gone()
+        except ChannelError as error:
+            self.obituary = self.obituary or str(error)
 
 
 @pytest.fixture(scope="session")
@@ -127,10 +146,12 @@ def granule_cell(request: pytest.FixtureRequest) -> Cell:
 
 @pytest.fixture(scope="session")
 def granule_guest(granule_cell: Cell, granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[_Guest]:
-    """The booted guest of a cell, shared by its tests in this worker."""
+    """The booted guest of a cell, shared by its tests in this worker.
+
+    When its tests are done it is powered off, and its kernel log is judged as in `granule smoke`.
+    """
     cell, bench = granule_cell, granule_bench
     kernel = granule_kernels.get(cell.kernel)
-    config = read_config(kernel.config) if kernel.config is not None else None
     patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
     record = Record()
     with Machine(machine_spec(cell, kernel, bench), bench.qemu) as machine:
@@ -139,16 +160,27 @@ def granule_guest(granule_cell: Cell, granule_bench: Bench, granule_kernels: Ker
         except (CellEnded, ChannelError) as error:
             why = record.reason or str(error)
             pytest.fail("\n".join([f"{cell.id}: {why}", *record.diagnosis, _console(machine)]), pytrace=False)
-        subject = Subject(
-            machine=machine, kernel=kernel, config=config, page_size=cell.page_size,
-            command_s=patience.command_s,
-        )  # fmt: skip
+        # The tests of a cell may take as long as they like; each command has its own limit.
+        subject = subject_of(cell, kernel, machine, patience, Deadline.after(float("inf")))
         in_force = page_size_in_force(subject)
         if in_force is not cell.page_size:
-            pytest.fail(f"WRONG_PAGE_SIZE: asked for {cell.page_size.label}, got {in_force}", pytrace=False)
-        yield _Guest(subject)
-        with contextlib.suppress(ChannelError):
-            machine.raise_if_gone()
+            seen = in_force.label if in_force else "none"
+            pytest.fail(f"WRONG_PAGE_SIZE: asked for {cell.page_size.label}, got {seen}", pytrace=False)
+        guest = _Guest(subject)
+        yield guest
+        guest.look()
+        results = [] if guest.obituary else _last_questions(subject, patience)
+    problems = [str(finding) for result in results for finding in result.findings]
+    if problems:
+        pytest.fail("\n".join([f"{cell.id}, after its tests:", *problems, _console(machine)]), pytrace=False)
+
+
+def _last_questions(subject: Subject, patience: Patience) -> list[CheckResult]:
+    tainted = int(subject.sh("cat /proc/sys/kernel/tainted").text)
+    machine = subject.machine
+    off = power_off(machine, Deadline.after(patience.command_s))
+    machine.console.drain(0.05, 1.0)
+    return [off, kernel_log(machine.console.events, machine.transcript.content(), tainted)]
 
 
 @pytest.fixture
@@ -161,36 +193,43 @@ def subject(request: pytest.FixtureRequest, granule_guest: _Guest) -> Subject:
         pytest.fail(f"the guest had died before this test: {granule_guest.obituary}", pytrace=False)
     for marker in request.node.iter_markers("requires_config"):
         for option in marker.args:
-            if granule_guest.subject.option(option) is None:
-                pytest.skip(
-                    f"the kernel was built without CONFIG_{option}; choose another with --granule-kernel"
-                )
+            _require(granule_guest.subject, option)
     return granule_guest.subject
+
+
+def _require(subject: Subject, option: str) -> None:
+    if subject.config is None:
+        pytest.skip(
+            f"whether the kernel has CONFIG_{option} is unknown: it embeds no configuration (give --config)"
+        )
+    if subject.option(option) is None:
+        pytest.skip(f"the kernel was built without CONFIG_{option}; choose another with --granule-kernel")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the console to a failure, and note the death of a guest."""
+    """Fail the test in which a guest died, and attach the console to every failure."""
     report = yield
     guest = getattr(item, "funcargs", {}).get("granule_guest")
-    if isinstance(guest, _Guest) and call.when == "call":
-        try:
-            guest.subject.machine.raise_if_gone()
-        except ChannelError as error:
-            guest.obituary = guest.obituary or str(error)
-        if report.failed:
-            report.sections.append(("guest console", _console(guest.subject.machine)))
-            report.sections.append(("run again", f"granule boot {_again(item)}"))
+    if not isinstance(guest, _Guest) or call.when != "call":
+        return report
+    guest.look()
+    if guest.obituary and report.passed:
+        report.outcome = "failed"
+        report.longrepr = f"the guest died during this test: {guest.obituary}"
+    if report.failed:
+        report.sections.append(("guest console", _console(guest.subject.machine)))
+        report.sections.append(("such a guest again", f"granule boot {_again(item)}"))
     return report
 
 
 def _again(item: pytest.Item) -> str:
-    cell = item.funcargs["granule_cell"]  # type: ignore[attr-defined]
-    dimensions = ("--kernel", cell.kernel, "--page-size", cell.page_size.token)
-    return shlex.join((*dimensions, "--cpu", cell.cpu, "--accel", cell.accel.value))
+    cell: Cell = item.funcargs["granule_cell"]  # type: ignore[attr-defined]
+    where = ("--kernel", cell.kernel, "--page-size", cell.page_size.token, "--memory", str(cell.memory_mib))
+    return shlex.join((*where, "--cpu", cell.cpu.replace(",", "+"), "--accel", cell.accel.value))
 
 
 def _console(machine: Machine) -> str:
-    return machine.transcript.tail(CONSOLE_SHOWN_BYTES).decode(errors="replace")
+    return harmless(machine.transcript.tail(CONSOLE_SHOWN_BYTES))

@@ -6,14 +6,16 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 
 from harness.channel.transcript import Transcript
-from harness.linux.klog import KernelLog, LogEvent
+from harness.linux.klog import EventKind, KernelLog, LogEvent
 
 __all__ = ["Console"]
 
-# A guest that prints one event per line would otherwise grow the list without end.
-EVENT_LIMIT = 1000
+# A guest that prints one event per line would otherwise grow the list without end. Counted by kind, so that
+# a flood of one cannot crowd out another.
+EVENTS_OF_A_KIND = 100
 
 
 class Console:
@@ -27,6 +29,7 @@ class Console:
         self._socket = sock
         self._log = KernelLog()
         self._events: list[LogEvent] = []
+        self._counts: Counter[EventKind] = Counter()
         self._changed = threading.Condition()
         self._last_output_s = time.monotonic()
         self._closed = False
@@ -41,7 +44,7 @@ class Console:
                 data = b""
             with self._changed:
                 events = self._log.feed(data) if data else self._log.finish()
-                self._events += events[: EVENT_LIMIT - len(self._events)]
+                self._keep(events)
                 self._last_output_s = time.monotonic()
                 self._closed = not data
                 if data:
@@ -49,6 +52,12 @@ class Console:
                 self._changed.notify_all()
             if not data:
                 return
+
+    def _keep(self, events: tuple[LogEvent, ...]) -> None:
+        for event in events:
+            self._counts[event.kind] += 1
+            if self._counts[event.kind] <= EVENTS_OF_A_KIND:
+                self._events.append(event)
 
     @property
     def events(self) -> tuple[LogEvent, ...]:

@@ -8,6 +8,7 @@ only asked for once `target.xml` has been read on the connection: QEMU answers `
 
 from __future__ import annotations
 
+import re
 import socket
 from xml.etree import ElementTree
 
@@ -55,7 +56,7 @@ class Gdbstub:
             if number is None:
                 continue
             answer = self._ask(f"p{number:x}", deadline)
-            if answer and not answer.startswith("E"):
+            if re.fullmatch("(?:[0-9a-f]{2})+", answer):
                 values[name] = int.from_bytes(bytes.fromhex(answer), "little")
         return values
 
@@ -83,7 +84,10 @@ class Gdbstub:
                 # QEMU uses the prefix `xi` without declaring it, as GDB allows.
                 text = text.replace("<target>", f'<target xmlns:xi="{XINCLUDE}">', 1)
                 # The text comes from QEMU, which is as trusted as the program that started it.
-                return ElementTree.fromstring(text)  # noqa: S314
+                try:
+                    return ElementTree.fromstring(text)  # noqa: S314
+                except ElementTree.ParseError as error:
+                    raise ChannelError(f"QEMU's gdbstub sent a {name} that is no XML: {error}") from error
             if not answer.startswith("m"):
                 raise ChannelError(f"QEMU's gdbstub has no {name}: it answered {answer[:40]!r}")
         raise ChannelError(f"QEMU's gdbstub sent more than {XML_LIMIT_BYTES} bytes of {name}")

@@ -14,6 +14,7 @@ import contextlib
 import re
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import pexpect
 import pexpect.socket_pexpect
 
 from harness.deadline import Deadline
-from harness.errors import ChannelError, DeadlineExceeded, GuestGone
+from harness.errors import ChannelError, CommandTimeout, DeadlineExceeded, GuestGone
 
 __all__ = ["Completed", "Shell"]
 
@@ -34,6 +35,8 @@ INTERRUPT_S = 5.0
 SMALL_BYTES = 1 << 16
 # Longer than any mark with the status that follows it.
 MARK_ROOM_BYTES = 128
+# Output beyond what is kept is cut in steps of this.
+FLOOD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,42 +62,55 @@ class Completed:
 class _Line(pexpect.socket_pexpect.SocketSpawn):  # type: ignore[misc]
     """pexpect on our socket, with three habits of its own.
 
-    It asks after the guest while it waits; it keeps to a deadline value; and of a flood it passes on the
-    first `keep_bytes` and then only the end of each piece, in which the mark may lie.
+    It asks after the guest while it waits; it keeps to a deadline value, however much comes in; and of a
+    flood it keeps the first `keep_bytes` and then only as much as a mark may be split over.
     """
 
     def __init__(self, sock: socket.socket, raise_if_gone: Callable[[], None]) -> None:
         super().__init__(sock, timeout=None, maxread=1 << 16)
         self._raise_if_gone = raise_if_gone
-        self.deadline = Deadline.after(0)
-        self.left_bytes = 0
-        self.dropped = False
+        self._looked_s = 0.0
+        self.begin(Deadline.after(0), 0)
+
+    def begin(self, deadline: Deadline, keep_bytes: int) -> None:
+        """Start to wait for a mark."""
+        self.deadline = deadline
+        self.keep_bytes = keep_bytes
+        self.kept: bytes | None = None
+        """The beginning of a flood, once it has been cut."""
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
         """The next piece; raises pexpect.TIMEOUT at the deadline, GuestGone or pexpect.EOF at an end."""
+        self._cut_flood()
         while True:
+            if self.deadline.expired():
+                raise pexpect.TIMEOUT("deadline")
+            if time.monotonic() - self._looked_s > LOOK_S:
+                self._raise_if_gone()
+                self._looked_s = time.monotonic()
             self.socket.settimeout(min(LOOK_S, max(self.deadline.left_s(), 0.001)))
             try:
                 data = bytes(self.socket.recv(size))
             except TimeoutError:
-                self._raise_if_gone()
-                if self.deadline.expired():
-                    raise pexpect.TIMEOUT("deadline") from None
                 continue
             except OSError:
                 data = b""
             if not data:
                 self.flag_eof = True
                 raise pexpect.EOF("closed")
-            return self._within_bounds(data)
+            return data
 
-    def _within_bounds(self, data: bytes) -> bytes:
-        kept, rest = data[: self.left_bytes], data[self.left_bytes :]
-        self.left_bytes -= len(kept)
-        if len(rest) > MARK_ROOM_BYTES:
-            self.dropped = True
-            rest = rest[-MARK_ROOM_BYTES:]
-        return kept + rest
+    def _cut_flood(self) -> None:
+        # pexpect holds all that came before the mark, twice: `_before` for its caller, `_buffer` to search.
+        if self._before.tell() <= self.keep_bytes + FLOOD_BYTES:
+            return
+        held = self._before.getvalue()
+        if self.kept is None:
+            self.kept = held[: self.keep_bytes]
+        for name in ("_before", "_buffer"):
+            stream = self.buffer_type()
+            stream.write(held[-MARK_ROOM_BYTES:])
+            setattr(self, name, stream)
 
 
 class Shell:
@@ -115,8 +131,8 @@ class Shell:
     def run(self, script: str, deadline: Deadline, *, keep_bytes: int = 1 << 20) -> Completed:
         """Run `script` with `sh -c` in the guest and return its output and exit status.
 
-        Keeps the first `keep_bytes` of output. Raises DeadlineExceeded (after interrupting the command, so
-        that the shell can be used again) or GuestGone.
+        Keeps the first `keep_bytes` of output. Raises CommandTimeout (after interrupting the command, so
+        that the shell can be used again: see CommandTimeout) or GuestGone.
         """
         return self._request(base64.b64encode(script.encode()), b"", deadline, keep_bytes, script)
 
@@ -129,14 +145,15 @@ class Shell:
         if not done.ok:
             raise ChannelError(f"could not write {target} in the guest: {done.text.strip()}")
 
-    def interactive(self, *, rows: int, columns: int) -> socket.socket:
+    def interactive(self, *, rows: int, columns: int) -> tuple[socket.socket, bytes]:
         """Turn the line into an interactive terminal of that size and hand it over; ends this shell.
 
-        When the login shell there ends, the agent's closing line `granule:NONCE STATUS` comes.
+        Returns the line, and what the agent says on it when the login shell there has ended.
         """
+        nonce = secrets.token_hex(8).encode()
         self._socket.settimeout(None)
-        self._socket.sendall(b"%s tty %d %d\n" % (secrets.token_hex(8).encode(), rows, columns))
-        return self._socket
+        self._socket.sendall(b"%s tty %d %d\n" % (nonce, rows, columns))
+        return self._socket, b"\ngranule:" + nonce + b" "
 
     def _request(
         self, body: bytes, payload: bytes, deadline: Deadline, keep_bytes: int, what: str
@@ -146,9 +163,8 @@ class Shell:
         end = b"\ngranule:" + nonce + b" "
         try:
             output, truncated = self._await(end, deadline, what, keep_bytes)
-        except DeadlineExceeded:
-            self._interrupt(end)
-            raise
+        except DeadlineExceeded as error:
+            raise CommandTimeout(str(error), guest_answers=self._interrupt(end)) from None
         status, _ = self._await(b"\n", Deadline.after(INTERRUPT_S), "an exit status", SMALL_BYTES)
         if not re.fullmatch(rb"\d{1,3}", status):
             raise ChannelError(f"the guest's agent ended '{_short(what)}' with {status[:40]!r} for a status")
@@ -170,7 +186,7 @@ class Shell:
     def _await(self, mark: bytes, deadline: Deadline, what: str, keep_bytes: int) -> tuple[bytes, bool]:
         """The bytes before `mark`, `keep_bytes` of them at most, and whether there were more."""
         line = self._line
-        line.deadline, line.left_bytes, line.dropped = deadline, keep_bytes, False
+        line.begin(deadline, keep_bytes)
         try:
             # A window to search keeps pexpect from looking through all output again with every piece.
             line.expect_exact([mark], searchwindowsize=len(mark) + MARK_ROOM_BYTES)
@@ -179,8 +195,8 @@ class Shell:
             raise DeadlineExceeded(f"no answer in time to '{_short(what)}'; last output: {last!r}") from None
         except pexpect.EOF as error:
             self._raise_ended(what, error)
-        got: bytes = line.before
-        return got[:keep_bytes], line.dropped or len(got) > keep_bytes
+        got: bytes = line.before if line.kept is None else line.kept
+        return got[:keep_bytes], line.kept is not None or len(got) > keep_bytes
 
     def _raise_ended(self, what: str, error: Exception) -> NoReturn:
         """Raise GuestGone, with the machine's own reason if it has one."""
@@ -189,12 +205,15 @@ class Shell:
             Deadline.after(1).wait_until(lambda: self._raise_if_gone() is not None, "QEMU's end")
         raise GuestGone(f"the guest closed its shell line during '{_short(what)}'") from error
 
-    def _interrupt(self, end: bytes) -> None:
-        """Have the agent kill the command, and read up to its closing line."""
-        with contextlib.suppress(OSError, ChannelError):  # the caller raises already, for a better reason
+    def _interrupt(self, end: bytes) -> bool:
+        """Have the agent kill the command, and read up to its closing line; says whether it came."""
+        try:
             self._socket.send(b"\x03")
             self._await(end, Deadline.after(INTERRUPT_S), "an interrupt", SMALL_BYTES)
             self._await(b"\n", Deadline.after(INTERRUPT_S), "an interrupt", SMALL_BYTES)
+        except (OSError, ChannelError):
+            return False
+        return True
 
 
 def _short(what: str) -> str:

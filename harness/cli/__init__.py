@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -56,6 +57,10 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point: run a command and end with its exit status."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        # A locale that lacks a character must not cost a verdict.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Not standalone: click returns the status of Context.exit() instead of ending the process.
         status = granule.main(standalone_mode=False) or ExitStatus.PASSED
@@ -71,8 +76,12 @@ def main() -> None:
     except _Terminated:
         click.echo("granule: terminated; guests and builds were ended", err=True)
         status = ExitStatus.TERMINATED
-    except BrokenPipeError:
-        # Whoever read our output has gone; what is left of it must not raise again at exit.
-        sys.stdout = None
-        status = ExitStatus.FAILED
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has gone; what is left of it must not raise again at exit.
+            sys.stdout = None
+            status = ExitStatus.FAILED
+        else:
+            click.echo(f"granule: the system refused: {error}", err=True)
+            status = ExitStatus.INFRA
     sys.exit(status)

@@ -18,15 +18,16 @@ from rich.console import Console
 
 from harness.cli.options import Setting, guest_options, machine_options
 from harness.cli.progress import KernelProgress
-from harness.cli.run import GUEST_DIR, put_all
+from harness.cli.run import GUEST_DIR, check_puts, put_all
 from harness.deadline import Deadline
-from harness.errors import GuestGone, UsageError
+from harness.errors import CommandTimeout, ExitStatus, GuestGone, UsageError
 from harness.matrix.boot import Symbols
 from harness.matrix.boot import boot as boot_guest
+from harness.matrix.judge import judge_gone
 from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
 from harness.matrix.record import CellEnded, Record
-from harness.matrix.run import machine_spec
+from harness.matrix.run import machine_spec, page_size_in_force, subject_of
 from harness.qemu.machine import Machine
 from harness.report.terminal import make_console
 from harness.smoke import Check
@@ -37,7 +38,6 @@ from harness.verdict import Verdict
 __all__ = ["boot"]
 
 ESCAPE = b"\x1d"  # Ctrl-]
-CLOSING = b"\ngranule:"
 
 
 @click.command()
@@ -58,14 +58,17 @@ def boot(
 
     Without a terminal and without COMMAND, a script is read from standard input. Leave an interactive
     guest with `exit`, `poweroff` or Ctrl-]. Messages of granule's own begin with `granule:`; a guest that
-    dies under the command ends with status 1.
+    dies under the command, or comes up with another page size than was asked for, ends with status 1.
 
     \b
     granule boot --page-size 64k
     granule boot --kernel debian-16k -- getconf PAGE_SIZE
     """
     console = make_console(sys.stderr)
+    check_puts(put, memory)
     checks = (Check(run=page_size, memory_mib=dict.fromkeys(PageSize, memory)),)
+    if console_file is not None:
+        console_file.touch()  # told now if it cannot be, and not when the guest is over
     progress = KernelProgress()
     setting = Setting.make(options, console, progress, checks)
     cells = plan(setting.request, setting.store, setting.bench.qemu, setting.beside).cells
@@ -83,13 +86,24 @@ def boot(
     with Machine(machine_spec(cell, kernel, setting.bench), setting.bench.qemu) as machine:
         try:
             boot_guest(machine, Symbols(kernel), patience, record)
+            seen = page_size_in_force(
+                subject_of(cell, kernel, machine, patience, Deadline.after(patience.boot_s))
+            )
+            if seen is not cell.page_size:
+                label = seen.label if seen else "none"
+                raise record.end(
+                    Verdict.WRONG_PAGE_SIZE, f"asked for {cell.page_size.label}, in force is {label}"
+                )
             put_all(machine.shell, put, Deadline.after(patience.command_s))
             status = _use(machine, command, console, options["timeout_s"])
         except CellEnded:
-            status = 1
+            status = ExitStatus.FAILED
+        except CommandTimeout as error:
+            record.end(Verdict.TIMEOUT if error.guest_answers else Verdict.HANG, str(error))
+            status = ExitStatus.FAILED
         except GuestGone as error:
-            record.end(Verdict.FAIL, str(error))
-            status = 1
+            judge_gone(machine.console.events, str(error), record)
+            status = ExitStatus.FAILED
         finally:
             if console_file is not None:
                 console_file.write_bytes(machine.transcript.content())
@@ -120,17 +134,17 @@ def _use(machine: Machine, command: tuple[str, ...], console: Console, timeout_s
 def _interact(machine: Machine) -> None:
     """Join the terminal to the guest's, until the shell there ends, QEMU does, or Ctrl-] is typed."""
     size = shutil.get_terminal_size()
-    line = machine.shell.interactive(rows=size.lines, columns=size.columns)
+    line, closing = machine.shell.interactive(rows=size.lines, columns=size.columns)
     keyboard = sys.stdin.fileno()
     before = termios.tcgetattr(keyboard)
     tty.setraw(keyboard)
     try:
-        _join(line, keyboard)
+        _join(line, keyboard, closing)
     finally:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
-def _join(line: socket.socket, keyboard: int) -> None:
+def _join(line: socket.socket, keyboard: int, closing: bytes) -> None:
     held = b""
     while True:
         ready, _, _ = select.select([line.fileno(), keyboard], [], [])
@@ -139,8 +153,8 @@ def _join(line: socket.socket, keyboard: int) -> None:
             if not data:
                 return
             # The agent's closing line comes when the guest's shell has ended; it is not for the user.
-            shown, end, _ = (held + data).partition(CLOSING)
-            held = b"" if end else _possible_start(shown, CLOSING)
+            shown, end, _ = (held + data).partition(closing)
+            held = b"" if end else _possible_start(shown, closing)
             os.write(sys.stdout.fileno(), shown[: len(shown) - len(held)])
             if end:
                 return

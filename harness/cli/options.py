@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from harness.smoke import CHECKS, Check
 from harness.smoke.check import BASE_MEMORY_MIB
 from harness.spec import Accel, PageSize
 
-__all__ = ["Setting", "guest_options", "machine_options", "matrix_options", "parse_checks"]
+__all__ = ["Setting", "guest_options", "machine_options", "matrix_options", "parse_checks", "program"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,6 +91,12 @@ guest_options = _adding(_GUEST_OPTIONS)
 """The options of a command that puts something of the user's into a guest."""
 
 
+def program() -> str:
+    """How this program is called: its name where that finds it, else its path."""
+    name = Path(sys.argv[0]).name
+    return name if shutil.which(name) else sys.argv[0]
+
+
 def _words(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for value in values for word in value.split(",") if word)
 
@@ -121,7 +129,7 @@ class Setting:
         console: Console,
         progress: KernelProgress,
         checks: tuple[Check, ...],
-        command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ()),
+        command: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
     ) -> Setting:
         """From the values of `machine_options`; raises UsageError or ToolMissing.
 
@@ -145,7 +153,7 @@ class Setting:
                 boot_time=options["boot_time"],
                 cmdline=options["cmdline"],
                 kernel_options=tuple(words),
-                command=command,
+                command=command or ((program(), "smoke"), ()),
             ),
             beside=Beside(**given) if given else None,
             store=KernelStore(cache, offline=options["offline"], progress=progress),

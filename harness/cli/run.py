@@ -6,6 +6,7 @@ import shlex
 import sys
 import tarfile
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import click
 from rich.console import Console
 
 from harness.channel.shell import Shell
-from harness.cli.options import Setting, guest_options, machine_options, matrix_options
+from harness.cli.options import Setting, guest_options, machine_options, matrix_options, program
 from harness.cli.progress import KernelProgress
 from harness.cli.smoke import run_and_report
 from harness.deadline import Deadline
-from harness.errors import InfraError
+from harness.errors import InfraError, UsageError
 from harness.linux.klog import harmless
+from harness.matrix.judge import TAINT_OF_MODULES
 from harness.report.terminal import make_console
 from harness.smoke import Check
 from harness.smoke.evidence import Evidence
@@ -26,7 +28,7 @@ from harness.smoke.subject import Subject
 from harness.spec import PageSize
 from harness.verdict import MatrixResult
 
-__all__ = ["put_all", "run"]
+__all__ = ["check_puts", "put_all", "run"]
 
 GUEST_DIR = "/root"
 OUTPUT_KEPT_BYTES = 64 << 10
@@ -55,22 +57,24 @@ def run(
     granule run --put ./driver.ko --kernel debian -- 'insmod driver.ko && dmesg | tail'
     """
     script = command[0] if len(command) == 1 else shlex.join(command)
+    check_puts(put, memory)
 
     def command_(subject: Subject, evidence: Evidence) -> None:
         """The command exits with status 0."""
-        shell = subject.machine.shell
-        put_all(shell, put, Deadline.after(subject.command_s))
-        done = shell.run(
-            f"cd {GUEST_DIR} && {script}", Deadline.after(subject.command_s), keep_bytes=OUTPUT_KEPT_BYTES
+        put_all(subject.machine.shell, put, subject.deadline)
+        done = subject.machine.shell.run(
+            f"cd {GUEST_DIR} && {script}", subject.deadline, keep_bytes=OUTPUT_KEPT_BYTES
         )
-        evidence.output = harmless(done.output)
+        cut = f"output cut at {OUTPUT_KEPT_BYTES >> 10} KiB; " if done.truncated else ""
+        evidence.output = f"{harmless(done.output).rstrip()}\n[{cut}exit status {done.status}]"
         evidence.equal(f"exit status of `{script}`", 0, done.status)
 
     checks = (Check(run=command_, label="command", memory_mib=dict.fromkeys(PageSize, memory)),)
-    console = make_console(sys.stdout)
     puts = [word for path in put for word in ("--put", str(path))]
-    again = (("granule", "run", *puts, "--memory", str(memory)), ("--", *command))
-    setting = Setting.make(options, console, KernelProgress(), checks, again)
+    again = ((program(), "run", *puts, "--memory", str(memory)), ("--", *command))
+    setting = Setting.make(options, make_console(sys.stdout), KernelProgress(), checks, again)
+    # A module of the user's taints the kernel by being loaded; that is no finding against it.
+    setting = replace(setting, request=replace(setting.request, allowed_taint=TAINT_OF_MODULES))
     run_and_report(setting, report, jobs, frozenset(), show=_print_outputs)
 
 
@@ -83,17 +87,50 @@ def _print_outputs(result: MatrixResult, console: Console) -> None:
                 console.print()
 
 
-def put_all(subject_shell: Shell, paths: tuple[Path, ...], deadline: Deadline) -> None:
-    """Copy files and whole directories of the host to /root in the guest, under their own names."""
-    for path in paths:
-        if path.is_file():
-            subject_shell.put(path, f"{GUEST_DIR}/{path.name}", deadline)
-            continue
-        with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
-            with tarfile.open(fileobj=packed, mode="w") as archive:
-                archive.add(path, arcname=path.resolve().name)
-            packed.flush()
-            subject_shell.put(Path(packed.name), f"{GUEST_DIR}/.put.tar", deadline)
-        done = subject_shell.run(f"cd {GUEST_DIR} && tar xf .put.tar && rm .put.tar", deadline)
-        if not done.ok:
-            raise InfraError(f"could not unpack {path} in the guest: {done.text.strip()[-200:]}")
+def check_puts(paths: tuple[Path, ...], memory_mib: int) -> None:
+    """Refuse what cannot be put: two things of one name, or more than a guest of that memory can hold.
+
+    What is put lies in the guest's RAM, packed and unpacked for a moment. Raises UsageError.
+    """
+    names = [path.absolute().name for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"--put: two things would be {GUEST_DIR}/{twice[0]} in the guest; rename one")
+    size_mib = sum(_size_bytes(path) for path in paths) >> 20
+    if size_mib > memory_mib // 4:
+        raise UsageError(
+            f"--put: {size_mib} MiB are too much for a guest with {memory_mib} MiB of RAM, in which "
+            f"they have to lie; give it --memory {4 * size_mib + 256}"
+        )
+
+
+def _size_bytes(path: Path) -> int:
+    files = (path,) if path.is_file() else tuple(each for each in path.rglob("*") if each.is_file())
+    return sum(each.stat().st_size for each in files)
+
+
+def put_all(shell: Shell, paths: tuple[Path, ...], deadline: Deadline) -> None:
+    """Copy files and whole directories of the host to /root in the guest, under their own names.
+
+    Raises InfraError when one cannot be read or does not arrive.
+    """
+    try:
+        for path in paths:
+            _put(shell, path, deadline)
+    except OSError as error:
+        raise InfraError(f"--put: {error.filename or 'it'} cannot be read: {error.strerror}") from error
+
+
+def _put(shell: Shell, path: Path, deadline: Deadline) -> None:
+    name = path.absolute().name
+    if path.is_file():
+        shell.put(path, f"{GUEST_DIR}/{name}", deadline)
+        return
+    with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(path.resolve(), arcname=name)
+        packed.flush()
+        shell.put(Path(packed.name), f"{GUEST_DIR}/.put.tar", deadline)
+    done = shell.run(f"cd {GUEST_DIR} && tar xf .put.tar && rm .put.tar", deadline)
+    if not done.ok:
+        raise InfraError(f"could not unpack {path} in the guest: {done.text.strip()[-200:]}")

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from harness.cli.options import Setting, machine_options, matrix_options, parse_checks
 from harness.cli.progress import KernelProgress
-from harness.errors import ExitStatus, InfraError, UsageError
+from harness.errors import ExitStatus, InfraError
 from harness.matrix.matrix import default_jobs, run_matrix
 from harness.matrix.plan import plan
 from harness.report import write_reports
-from harness.report.bundle import keep_bundles
+from harness.report.bundle import claim_directory, keep_bundles
 from harness.report.progress import Progress
 from harness.report.terminal import make_console, print_result
 from harness.smoke import CHECKS
@@ -70,20 +70,15 @@ def run_and_report(
 ) -> None:
     """Run the setting's matrix, print it (`show` first), write its reports, and end with its exit status."""
     todo = plan(setting.request, setting.store, setting.bench.qemu, setting.beside)
-    _claim(report)
+    claim_directory(report)
     with Progress(setting.console, expected=len(todo.cells)) as progress:
         setting.kernel_progress.show_on(progress)
         result = run_matrix(
             todo, setting.store, setting.bench, progress,
             jobs=jobs or default_jobs(), beside=setting.beside, allow_missing=allow_missing,
+            on_interrupt=lambda so_far: _keep(so_far, report),
         )  # fmt: skip
-    try:
-        result = keep_bundles(result, report)
-        written = write_reports(result, report)
-    except InfraError as error:
-        # The verdicts are worth more than the files.
-        written = ()
-        click.echo(f"granule: {error}", err=True)
+    result, written = _write(result, report)
     if show is not None:
         show(result, setting.console)
     print_result(result, setting.console)
@@ -93,9 +88,16 @@ def run_and_report(
     click.get_current_context().exit(status if status or written else ExitStatus.INFRA)
 
 
-def _claim(report: Path) -> None:
-    """Make the report directory before anything runs: a typing error is told now and not in ten minutes."""
+def _keep(so_far: MatrixResult, report: Path) -> None:
+    _write(so_far, report)
+
+
+def _write(result: MatrixResult, report: Path) -> tuple[MatrixResult, tuple[Path, ...]]:
+    """The result with its bundles' places, and the files written: none where the disk does not take them."""
     try:
-        report.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--report {report}: cannot make that directory: {error.strerror}") from error
+        result = keep_bundles(result, report)
+        return result, write_reports(result, report)
+    except InfraError as error:
+        # The verdicts are worth more than the files.
+        click.echo(f"granule: {error}", err=True)
+        return result, ()

@@ -12,6 +12,9 @@ from harness.spec import Accel, PageSize
 
 __all__ = ["Cell", "Request", "check_groups"]
 
+# A cell's id names files; a kernel's own name may be as long as a file name.
+NAME_LIMIT = 60
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -31,6 +34,8 @@ class Request:
     """Ask every kernel for every page size, whatever its header says."""
     cmdline: str = ""
     """Added to the kernel's command line."""
+    allowed_taint: int = 0
+    """Bits of /proc/sys/kernel/tainted that are the user's own doing."""
     kernel_options: tuple[str, ...] = ()
     """Options such as `--modules DIR` that belong to the kernel, for the command that runs a cell again."""
     command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ())
@@ -52,13 +57,16 @@ class Cell:
     force: bool = False
     boot_time: bool = False
     cmdline: str = ""
+    allowed_taint: int = 0
+    tag: str = ""
+    """Tells kernels of one name apart."""
     kernel_options: tuple[str, ...] = ()
     command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ())
 
     @property
     def id(self) -> str:
         """Unique in a matrix: `16k-debian-16k-neoverse-n1-tcg`, with `-1536m` appended for a large guest."""
-        kernel = self.kernel.rstrip("/").rpartition("/")[2]
+        kernel = self.kernel.rstrip("/").rpartition("/")[2][:NAME_LIMIT] + self.tag
         parts = [self.page_size.token, kernel, self.cpu.replace(",", "+"), self.accel.value]
         if self.vcpus != 2:
             parts.append(f"{self.vcpus}cpu")
@@ -71,7 +79,14 @@ class Cell:
         """The one command that runs this cell again."""
         before, after = self.command
         words = [*before, "--kernel", self.kernel, "--page-size", self.page_size.token]
-        words += ["--cpu", self.cpu, "--accel", self.accel.value, "--vcpus", str(self.vcpus)]
+        words += [
+            "--cpu",
+            self.cpu.replace(",", "+"),
+            "--accel",
+            self.accel.value,
+            "--vcpus",
+            str(self.vcpus),
+        ]
         words += ["--force"] if self.force else []
         words += ["--boot-time"] if self.boot_time else []
         words += ["--timeout", f"{self.timeout_s:g}"] if self.timeout_s is not None else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from harness.deadline import Deadline
 from harness.errors import ChannelError, UsageError
 from harness.kernels.kernel import Kernel
+from harness.linux.klog import harmless
 from harness.linux.symbols import Symboliser
 from harness.memory.ram import RAM_BASE_PA
 from harness.qemu.machine import Machine
@@ -77,7 +78,7 @@ def diagnose(machine: Machine, symbols: Symboliser | None) -> Diagnosis:
             "the kernel spins before its console exists: this CPU lacks its page size or its VA size"
         )
     lines.append(f"the console has been silent for {machine.console.silent_s():.1f} s")
-    last = machine.transcript.tail(2000).decode(errors="replace").splitlines()[-CONSOLE_LINES:]
+    last = harmless(machine.transcript.tail(2000)).splitlines()[-CONSOLE_LINES:]
     lines += [f"console: {line.strip()}" for line in last if line.strip()]
     return Diagnosis(lines=tuple(lines), no_granule=no_granule)
 

@@ -7,19 +7,19 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from harness.errors import InfraError
+from harness.errors import GranuleError
 from harness.kernels.file import Beside
 from harness.kernels.kernel import Kernel
-from harness.kernels.store import KernelStore
+from harness.kernels.store import KernelStore, is_path
 from harness.matrix.budget import MemoryBudget, available_mib
 from harness.matrix.cell import Cell
 from harness.matrix.plan import Plan
 from harness.matrix.record import cell_without_guest
-from harness.matrix.run import Bench, run_cell
+from harness.matrix.run import Bench, machine_spec, run_cell
 from harness.qemu.process import kill_all
 from harness.verdict import CellResult, CheckResult, MatrixResult, Skipped
 
@@ -62,40 +62,47 @@ def run_matrix(
     jobs: int,
     beside: Beside | None = None,
     allow_missing: frozenset[str] = frozenset(),
+    on_interrupt: Callable[[MatrixResult], None] = lambda _so_far: None,
 ) -> MatrixResult:
     """Run every cell of the plan.
 
-    Kernels are had in this thread, those at hand first, so that verdicts come while another is built and an
-    interrupt reaches the build. An interrupt kills the guests and is raised again.
+    Kernels, initramfs and disks are had in this thread, kernels at hand first, so that verdicts come while
+    another is built and an interrupt reaches the build. An interrupt kills the guests, gives what was found
+    so far to `on_interrupt`, and is raised again.
     """
     start_s = time.monotonic()
     budget = MemoryBudget(max(available_mib() - SPARED_MIB, 1))
     results: list[CellResult] = []
     skipped = list(plan.skipped)
-    by_kernel = _by_kernel(plan.cells, store)
+    stopping = threading.Event()
 
-    def run(cell: Cell, kernel: Kernel) -> CellResult:
+    def run(cell: Cell, kernel: Kernel) -> None:
         with budget.reserve(cell.memory_mib):
             listener.cell_started(cell.id)
             result = run_cell(cell, kernel, bench, lambda check: listener.check_finished(cell.id, check))
         # A guest that we killed has no verdict.
         if not stopping.is_set():
+            results.append(result)
             listener.cell_finished(result)
-        return result
 
-    stopping = threading.Event()
-    pending: list[Future[CellResult]] = []
+    def result_so_far() -> MatrixResult:
+        allowed = {entry.id for entry in skipped}
+        order = [cell.id for cell in plan.cells]
+        return MatrixResult(
+            expected=sum(cell.id not in allowed for cell in plan.cells),
+            cells=tuple(sorted(results, key=lambda result: order.index(result.id))),
+            skipped=tuple(skipped),
+            host=_host(bench),
+            duration_s=time.monotonic() - start_s,
+        )
+
+    pending: list[Future[None]] = []
     pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="cell")
     try:
-        for name, cells in by_kernel.items():
-            here = store.available(name)
+        for name, cells in _by_kernel(plan.cells, store).items():
             try:
-                if not here:
-                    listener.kernel_wanted(name)
-                kernel = store.get(name, beside=beside if name not in store.catalogue.names else None)
-                if not here:
-                    listener.kernel_ready(name)
-            except InfraError as error:
+                kernel = _get(name, cells, store, bench, listener, beside)
+            except GranuleError as error:
                 if name in allow_missing:
                     skipped += [
                         Skipped(id=cell.id, reason=f"allowed to be missing: {error}") for cell in cells
@@ -106,24 +113,35 @@ def run_matrix(
                     listener.cell_finished(results[-1])
                 continue
             pending += [pool.submit(run, cell, kernel) for cell in cells]
-        results += [future.result() for future in pending]
+        for future in pending:
+            future.result()
     except BaseException:
+        stopping.set()
         for future in pending:
             future.cancel()
-        stopping.set()
         kill_all()
+        pool.shutdown(wait=True)
+        on_interrupt(result_so_far())
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    allowed = {entry.id for entry in skipped}
-    order = [cell.id for cell in plan.cells]
-    return MatrixResult(
-        expected=sum(cell.id not in allowed for cell in plan.cells),
-        cells=tuple(sorted(results, key=lambda result: order.index(result.id))),
-        skipped=tuple(skipped),
-        host=_host(bench),
-        duration_s=time.monotonic() - start_s,
-    )
+        pool.shutdown(wait=True)
+    return result_so_far()
+
+
+def _get(
+    name: str, cells: list[Cell], store: KernelStore, bench: Bench, listener: Listener, beside: Beside | None
+) -> Kernel:
+    """A kernel with all that its cells need, made here and not in their threads."""
+    here = store.available(name)
+    if not here:
+        listener.kernel_wanted(name)
+    is_file = is_path(name, store.catalogue)
+    kernel = store.get(name, beside=beside if is_file else None)
+    for cell in cells:
+        machine_spec(cell, kernel, bench)
+    if not here:
+        listener.kernel_ready(name)
+    return kernel
 
 
 def _by_kernel(cells: tuple[Cell, ...], store: KernelStore) -> Mapping[str, list[Cell]]:

@@ -29,10 +29,7 @@ class Patience:
         factor = 1.0 if accel.is_emulation else 0.25
         if accel.is_emulation and cpu.startswith("max"):
             factor = 2.0
-        limit_s = cell_s if cell_s is not None else 400 * factor
-        return cls(
-            cell_s=limit_s,
-            boot_s=min(120 * factor, limit_s),
-            command_s=min(90 * factor, limit_s),
-            silence_s=min(30 * factor, limit_s / 2),
-        )
+        if cell_s is not None:
+            # Whoever gives a time-out means that something takes long: the boot, or a command.
+            return cls(cell_s=cell_s, boot_s=cell_s, command_s=cell_s, silence_s=min(30 * factor, cell_s / 2))
+        return cls(cell_s=400 * factor, boot_s=120 * factor, command_s=90 * factor, silence_s=30 * factor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from harness.errors import UsageError
@@ -52,6 +54,7 @@ class _Candidate:
 
     name: str
     only: PageSize | None
+    is_file: bool = False
 
 
 def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside | None = None) -> Plan:
@@ -76,7 +79,7 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
     if not cells:
         reasons = sorted({entry.reason for entry in skipped}) or ["no kernel and no page size were named"]
         raise UsageError("nothing to run: " + "; ".join(reasons))
-    return Plan(cells=tuple(cells), skipped=tuple(skipped))
+    return Plan(cells=_told_apart(cells), skipped=tuple(dict.fromkeys(skipped)))
 
 
 def _pairs(
@@ -95,7 +98,7 @@ def _pairs(
         only = members[0].page_size if members else store.get(name, beside=beside).page_size
         default = tuple(PageSize) if only is None or request.boot_time else (only,)
         for size in request.page_sizes or default:
-            yield _Candidate(name=name, only=only), size, ""
+            yield _Candidate(name=name, only=only, is_file=not members), size, ""
 
 
 def _family(
@@ -140,6 +143,18 @@ def _cells(candidate: _Candidate, size: PageSize, cpu: str, accel: Accel, reques
             force=request.force,
             boot_time=request.boot_time,
             cmdline=request.cmdline,
-            kernel_options=request.kernel_options,
+            allowed_taint=request.allowed_taint,
+            kernel_options=request.kernel_options if candidate.is_file else (),
             command=request.command,
         )
+
+
+def _told_apart(cells: list[Cell]) -> tuple[Cell, ...]:
+    """The cells without repetitions; those of two kernels with one file name get a tag in their ids."""
+    different = list({(cell.kernel, cell.id): cell for cell in cells}.values())
+    counts = Counter(cell.id for cell in different)
+    return tuple(replace(cell, tag=_tag(cell.kernel)) if counts[cell.id] > 1 else cell for cell in different)
+
+
+def _tag(kernel: str) -> str:
+    return "-" + hashlib.sha256(kernel.encode(errors="surrogateescape")).hexdigest()[:6]

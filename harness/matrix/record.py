@@ -19,7 +19,7 @@ class CellEnded(Exception):
 
 @dataclass(slots=True)
 class Record:
-    """What is known so far; the first verdict that is not PASS stays."""
+    """What is known so far."""
 
     started_s: float = field(default_factory=time.monotonic)
     checks: list[CheckResult] = field(default_factory=list)
@@ -30,11 +30,17 @@ class Record:
     reason: str = ""
     diagnosis: tuple[str, ...] = ()
     console: str = ""
+    tainted: int | None = None
+    """/proc/sys/kernel/tainted at the end; None where it was not read."""
     provenance: dict[str, str] = field(default_factory=dict)
 
     def end(self, verdict: Verdict, reason: str, diagnosis: tuple[str, ...] = ()) -> CellEnded:
-        """Settle the verdict; returns the exception that leaves the cell, for the caller to raise."""
-        if self.verdict is Verdict.PASS:
+        """Settle the verdict; returns the exception that leaves the cell, for the caller to raise.
+
+        The first one stays, but for INFRA, which yields to whatever blames the kernel: a line to a guest
+        that breaks because its kernel oopsed is an oops.
+        """
+        if self.verdict is Verdict.PASS or (self.verdict is Verdict.INFRA and verdict.is_failure):
             self.verdict, self.reason, self.diagnosis = verdict, reason, diagnosis
         return CellEnded()
 

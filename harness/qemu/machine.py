@@ -13,7 +13,7 @@ from types import TracebackType
 
 from harness.channel.console import Console
 from harness.channel.gdbstub import Gdbstub
-from harness.channel.qmp import Qmp
+from harness.channel.qmp import Qmp, QmpCommandError
 from harness.channel.shell import Shell
 from harness.channel.transcript import Transcript
 from harness.deadline import Deadline
@@ -116,7 +116,11 @@ class Machine:
 
     def _accelerator(self) -> str:
         """The accelerator in use, as QEMU says: `kvm` or `tcg`."""
-        answer = self.qmp.execute("query-kvm", Deadline.after(MONITOR_S))
+        try:
+            answer = self.qmp.execute("query-kvm", Deadline.after(MONITOR_S))
+        except QmpCommandError:
+            # Deprecated in QEMU 11 and gone some day. `-accel kvm` alone never falls back to another.
+            return self.spec.accel.value
         return "kvm" if answer["enabled"] else "tcg"
 
     def __enter__(self) -> Machine:
@@ -161,7 +165,10 @@ class Machine:
             if status != 0:
                 said = self.process.stderr().strip() or "nothing on stderr"
                 raise QemuDied(f"QEMU died with status {status} (negative: by a signal) and said: {said}")
-            raise GuestGone(f"the guest ended by itself ({self._how_it_ended()})")
+            reason = self._how_it_ended()
+            if reason.startswith("host-"):
+                raise QemuDied(f"QEMU was ended from outside ({reason})")
+            raise GuestGone(f"the guest ended by itself ({reason})")
 
     def _how_it_ended(self) -> str:
         """QEMU's word for why it ended, such as `guest-shutdown` (qapi/run-state.json, ShutdownCause)."""
@@ -175,8 +182,11 @@ class Machine:
         """Have the guest power itself off; returns QEMU's reason for ending, `guest-shutdown` if clean."""
         with contextlib.suppress(ChannelError):
             self.shell.run("sync; exec poweroff -f", deadline)
-        self.process.wait(deadline)
-        return self._how_it_ended()
+        status = self.process.wait(deadline)
+        reason = self._how_it_ended()
+        if status != 0 or reason.startswith("host-"):
+            raise QemuDied(f"QEMU died during power-off with status {status} ({reason})")
+        return reason
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[Frozen]:
@@ -219,4 +229,7 @@ def _copy_data(source: int, target: int, size_bytes: int) -> None:
             raise
         position = os.lseek(source, start, os.SEEK_HOLE)
         while start < position:
-            start += os.pwrite(target, os.pread(source, min(1 << 20, position - start), start), start)
+            data = os.pread(source, min(1 << 20, position - start), start)
+            if not data:
+                raise OSError(errno.EIO, "it became shorter while it was read")
+            start += os.pwrite(target, data, start)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineExceeded
+from harness.errors import DeadlineExceeded, InfraError, ToolMissing
 
 __all__ = ["QemuProcess", "kill_all"]
 
@@ -52,7 +52,13 @@ class QemuProcess:
                 start_new_session=True,
             )
 
-        self._process = _SPAWNER.submit(start).result()
+        try:
+            self._process = _SPAWNER.submit(start).result()
+        except OSError as error:
+            os.close(self._stderr)
+            if isinstance(error, FileNotFoundError):
+                raise ToolMissing(guard[0], package="util-linux") from error
+            raise InfraError(f"cannot start QEMU: {error.strerror}") from error
         with _RUNNING_LOCK:
             _RUNNING.add(self)
             if _STOPPED.is_set():
@@ -80,7 +86,11 @@ class QemuProcess:
 
     def peak_rss_mib(self) -> int:
         """The most host memory it has had, guest RAM that was touched included (proc(5), VmHWM)."""
-        match = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0  # it has ended
+        match = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return int(match[1]) >> 10 if match else 0
 
     def kill(self) -> None:

@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
-from harness.errors import InfraError
+from harness.errors import InfraError, UsageError
+from harness.report.json import load_report
 from harness.verdict import CellResult, MatrixResult
 
-__all__ = ["keep_bundles"]
+__all__ = ["claim_directory", "keep_bundles"]
+
+REPORTS = ("report.json", "junit.xml", "report.html")
+
+
+def claim_directory(directory: Path) -> None:
+    """Make a report directory, or empty it of an earlier run's report.
+
+    Done before anything runs: a typing error is told now, and an old green report cannot be taken for that
+    of a run which was cut short. Raises UsageError when it cannot be made or holds a report that is not ours.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable")
+        report = directory / "report.json"
+        if not report.exists():
+            return
+        load_report(report)
+        for name in REPORTS:
+            (directory / name).unlink(missing_ok=True)
+        for name in ("consoles", "failed"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+    except UsageError as error:
+        raise UsageError(
+            f"--report {directory} holds a report.json that is not ours to replace: {error}"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"--report {directory} cannot be used: {error.strerror}") from error
 
 
 def keep_bundles(result: MatrixResult, directory: Path) -> MatrixResult:
@@ -19,10 +50,6 @@ def keep_bundles(result: MatrixResult, directory: Path) -> MatrixResult:
     Returns the result with each bundle's place filled in. Raises InfraError when the disk does not take it.
     """
     try:
-        # A report directory is one run's: what an earlier run left there must not be taken for this one's.
-        if (directory / "report.json").is_file():
-            for name in ("consoles", "failed"):
-                shutil.rmtree(directory / name, ignore_errors=True)
         return dataclasses.replace(result, cells=tuple(_keep(cell, directory) for cell in result.cells))
     except OSError as error:
         raise InfraError(f"the consoles could not be written to {directory}: {error.strerror}") from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from harness.build.disks import PATTERN_SHA256, block_sizes_for, check_ext4
+from harness.channel.shell import Completed
 from harness.linux.release import at_least
 from harness.smoke.evidence import Evidence
-from harness.smoke.subject import Subject
+from harness.smoke.subject import Presence, Subject
 
-__all__ = ["block", "hotplug", "modules", "network"]
+__all__ = ["block", "cpu_list", "hotplug", "modules", "network"]
 
-# One below and one above what fits a frame, and one that needs several pages at 4K.
+# One that fits a page and a frame, one that fills a frame, one that needs several of either.
 PING_BYTES = (56, 1400, 9000)
 PINGS = 3
 TCP_BYTES = 1 << 20
@@ -21,8 +22,8 @@ LARGE_BLOCKS_SINCE = (6, 19)
 
 def block(subject: Subject, evidence: Evidence) -> None:
     """ext4 on virtio-blk keeps data at block sizes below and at the page size, and refuses larger ones."""
-    if not subject.can_load("virtio_blk") or not subject.can_load("ext4"):
-        evidence.not_here("the kernel has no virtio-blk or no ext4, or its modules were not given")
+    drivers = (("VIRTIO_BLK", "virtio_blk"), ("EXT4_FS", "ext4"))
+    if not all(subject.has_driver(evidence, *driver) for driver in drivers):
         return
     for block_bytes in block_sizes_for(subject.page_size):
         if block_bytes <= subject.page_size.bytes:
@@ -41,7 +42,7 @@ def _mount(block_bytes: int, options: str = "") -> str:
 def _use_file_system(subject: Subject, evidence: Evidence, block_bytes: int) -> None:
     what = f"ext4 with {block_bytes}-byte blocks"
     done = subject.sh(_mount(block_bytes))
-    if not evidence.holds(what, done.ok, wanted="mounted", seen=done.text.strip()[-200:]):
+    if not evidence.holds(what, done.ok, wanted="mounted", seen=_last_words(done)):
         return
     # The pattern was laid down by the host; reading it back past the page cache tests both directions.
     done = subject.sh(
@@ -53,7 +54,7 @@ def _use_file_system(subject: Subject, evidence: Evidence, block_bytes: int) -> 
     sums = [line.split()[0] for line in done.text.splitlines() if line.endswith(" -")]
     evidence.equal(f"{what}: sums of the pattern, its copy, its direct copy", [PATTERN_SHA256] * 3, sums)
     done = subject.sh("umount /mnt")
-    evidence.holds(what, done.ok, wanted="unmounted", seen=done.text.strip()[-200:])
+    evidence.holds(what, done.ok, wanted="unmounted", seen=_last_words(done))
     problem = check_ext4(subject.machine.disk_path(f"ext4-{block_bytes}"), "/copy")
     evidence.equal(f"{what}, seen from the host afterwards", "clean, same content", problem)
 
@@ -61,23 +62,20 @@ def _use_file_system(subject: Subject, evidence: Evidence, block_bytes: int) -> 
 def _refuse_file_system(subject: Subject, evidence: Evidence, block_bytes: int) -> None:
     what = f"ext4 with {block_bytes}-byte blocks, larger than a page"
     done = subject.sh(_mount(block_bytes, "-o ro"))
-    if at_least(subject.kernel.release, LARGE_BLOCKS_SINCE):
-        mounted = done.ok and PATTERN_SHA256 in subject.sh("sha256sum /mnt/pattern; umount /mnt").text
-        evidence.holds(
-            what, mounted or not done.ok, wanted="refused, or readable", seen="mounted, wrong data"
-        )
+    if done.ok and at_least(subject.kernel.release, LARGE_BLOCKS_SINCE):
+        seen = subject.sh("sha256sum /mnt/pattern; umount /mnt").text
+        evidence.holds(what, PATTERN_SHA256 in seen, wanted="readable", seen=seen.strip()[-200:])
         return
     refused = not done.ok and "Invalid argument" in done.text
-    evidence.holds(what, refused, wanted="refused with EINVAL", seen=done.text.strip()[-200:] or "mounted")
+    evidence.holds(what, refused, wanted="refused with EINVAL", seen=_last_words(done))
 
 
 def network(subject: Subject, evidence: Evidence) -> None:
     """virtio-net carries pings larger than a page and a megabyte of TCP, unchanged."""
-    if not subject.can_load("virtio_net"):
-        evidence.not_here("the kernel has no virtio-net, or its modules were not given")
+    if not subject.has_driver(evidence, "VIRTIO_NET", "virtio_net"):
         return
     done = subject.sh("ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0")
-    if not evidence.holds("eth0", done.ok, wanted="configured", seen=done.text.strip()[-200:]):
+    if not evidence.holds("eth0", done.ok, wanted="configured", seen=_last_words(done)):
         return
     for size_bytes in PING_BYTES:
         done = subject.sh(f"ping -c {PINGS} -i 0.05 -W 5 -s {size_bytes} 10.0.2.2")
@@ -88,19 +86,21 @@ def network(subject: Subject, evidence: Evidence) -> None:
 
 def modules(subject: Subject, evidence: Evidence) -> None:
     """A module loads, does its work and unloads."""
-    if subject.option("MODULES") is None or subject.kernel.modules is None:
-        evidence.not_here("the kernel has no modules, or they were not given")
+    if subject.kernel.modules is None:
+        evidence.not_here("no modules were given with this kernel (--modules DIR)")
         return
-    if subject.option("DUMMY") != "m":
-        evidence.not_here("the network driver `dummy` is not a module of this kernel")
+    if subject.presence("DUMMY", "dummy") is not Presence.MODULE:
+        evidence.not_here(
+            "the network driver `dummy`, which this check loads, is not a module of this kernel"
+        )
         return
     loaded = "grep -q '^dummy ' /proc/modules"
     done = subject.sh(f"modprobe dummy && {loaded}")
-    evidence.holds("module dummy", done.ok, wanted="loaded", seen=done.text.strip()[-200:])
+    evidence.holds("module dummy", done.ok, wanted="loaded", seen=_last_words(done))
     done = subject.sh("ip link add granule0 type dummy && ip link show granule0 && ip link del granule0")
-    evidence.holds("its network device", done.ok, wanted="made and removed", seen=done.text.strip()[-200:])
+    evidence.holds("its network device", done.ok, wanted="made and removed", seen=_last_words(done))
     done = subject.sh(f"rmmod dummy && ! {loaded}")
-    evidence.holds("module dummy", done.ok, wanted="unloaded", seen=done.text.strip()[-200:])
+    evidence.holds("module dummy", done.ok, wanted="unloaded", seen=_last_words(done))
 
 
 def hotplug(subject: Subject, evidence: Evidence) -> None:
@@ -112,21 +112,33 @@ def hotplug(subject: Subject, evidence: Evidence) -> None:
     if not subject.sh(f"test -w {control}").ok:
         evidence.not_here("the kernel has no HOTPLUG_CPU")
         return
-    online = "cat /sys/devices/system/cpu/online"
-    before = subject.sh(online).text.strip()
-    done = subject.sh(f"echo 0 > {control}; {online}")
-    evidence.holds("cpu1", "1" not in _cpus(done.text), wanted="offline", seen=f"online: {done.text.strip()}")
-    done = subject.sh(f"echo 1 > {control}; {online}")
-    evidence.equal("CPUs online after cpu1 came back", before, done.text.strip())
+    before = _online(subject)
+    evidence.holds("cpu1 before", 1 in before, wanted="online", seen=f"online: {sorted(before)}")
+    for value, wanted in ((0, before - {1}), (1, before)):
+        done = subject.sh(f"echo {value} > {control}")
+        evidence.holds(f"writing {value} to cpu1/online", done.ok, wanted="taken", seen=_last_words(done))
+        evidence.equal("CPUs online then", sorted(wanted), sorted(_online(subject)))
     done = subject.sh("taskset 2 grep Cpus_allowed_list /proc/self/status")
     evidence.equal("CPUs allowed to a process bound to cpu1", ["1"], done.text.split()[1:])
 
 
-def _cpus(text: str) -> set[str]:
-    """The CPU numbers in a list such as `0-1,3` (Linux Documentation/admin-guide/cputopology.rst)."""
-    numbers: set[str] = set()
+def _online(subject: Subject) -> set[int]:
+    return cpu_list(subject.sh("cat /sys/devices/system/cpu/online").text)
+
+
+def cpu_list(text: str) -> set[int]:
+    """The CPU numbers in a list such as `0-1,3` (Linux Documentation/admin-guide/cputopology.rst).
+
+    Empty for anything else, an error message included.
+    """
+    if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text.strip()):
+        return set()
+    numbers: set[int] = set()
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            numbers |= {str(number) for number in range(int(first), int(last or first) + 1)}
+        numbers |= set(range(int(first), int(last or first) + 1))
     return numbers
+
+
+def _last_words(done: Completed) -> str:
+    return done.text.strip()[-200:] or f"status {done.status}"

@@ -78,8 +78,7 @@ def thp(subject: Subject, evidence: Evidence) -> None:
 
 def swap(subject: Subject, evidence: Evidence) -> None:
     """Pages go out to zram and come back as they were."""
-    if not subject.can_load("zram"):
-        evidence.not_here("the kernel has no zram, or its modules were not given")
+    if not subject.has_driver(evidence, "ZRAM", "zram"):
         return
     set_up = subject.sh(
         f"echo {ZRAM_BYTES} > /sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0"

@@ -23,7 +23,7 @@ def size_from_tcr(tcr: int) -> PageSize | None:
 def page_size(subject: Subject, evidence: Evidence) -> None:
     """Image header, .config, every vCPU's TCR_EL1, AT_PAGESZ, getconf, smaps and hugepages agree."""
     asked = subject.page_size
-    if subject.kernel.page_size is not None:
+    if subject.kernel.page_size is not None and not subject.boot_time:
         evidence.equal("page size in the Image header", asked.label, subject.kernel.page_size.label)
         if subject.config is not None:
             evidence.equal(
@@ -34,9 +34,9 @@ def page_size(subject: Subject, evidence: Evidence) -> None:
         for number, vcpu in enumerate(frozen.vcpus):
             registers = frozen.gdb.registers(vcpu, ("TCR_EL1",), deadline)
             # KVM's stub may leave system registers out; the guest's own witnesses below remain.
-            if "TCR_EL1" in registers:
-                seen = size_from_tcr(registers["TCR_EL1"])
-                label = seen.label if seen else "reserved"
+            if "TCR_EL1" in registers or subject.machine.accelerator == "tcg":
+                seen = size_from_tcr(registers.get("TCR_EL1", 0))
+                label = seen.label if seen else "none"
                 evidence.equal(f"granule in TCR_EL1.TG1 of vCPU {number}", asked.label, label)
     evidence.equal("getconf PAGE_SIZE", str(asked.bytes), subject.sh("getconf PAGE_SIZE").text.strip())
     evidence.tap("probe pagesize", *subject.probe("pagesize", str(asked.bytes)))

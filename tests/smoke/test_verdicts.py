@@ -130,21 +130,71 @@ def test_a_panic_under_a_check(run: Callable[..., CellResult]) -> None:
 
 
 def test_a_command_that_never_ends(run: Callable[..., CellResult]) -> None:
-    """A command that outlives its time-out ends the cell, which says which command it was."""
-    cell = run(checks=_script("while :; do echo busy; sleep 1; done"), timeout_s=25)
-    assert cell.verdict in (Verdict.TIMEOUT, Verdict.HANG)
+    """A command that outlives the cell's time-out is a TIMEOUT and no HANG: its guest took the interrupt."""
+    cell = run(checks=_script("while :; do :; done"), timeout_s=20)
+    assert cell.verdict is Verdict.TIMEOUT
     assert "while :" in cell.reason
     assert any("pc 0x" in line for line in cell.diagnosis)
 
 
-def test_a_warning_in_the_kernel_log(run: Callable[..., CellResult]) -> None:
-    """A cell whose checks pass while its kernel complains is a FAIL that quotes the complaint."""
-    lines = "WARNING: CPU: 0 PID: 1 at mm/granule.c:1 test+0x0/0x10"
-    cell = run(checks=_script(f"echo '{lines}' > /dev/kmsg"))
+def test_a_command_that_floods(run: Callable[..., CellResult]) -> None:
+    """Output without end does not outlast the time-out."""
+    cell = run(checks=_script("yes"), timeout_s=20)
+    assert cell.verdict is Verdict.TIMEOUT
+    assert cell.duration_s < 60
+
+
+WARNING = "WARNING: CPU: 0 PID: 1 at mm/granule.c:1 test+0x0/0x10"
+
+
+@pytest.mark.parametrize("cmdline", ["", "quiet loglevel=1"])
+def test_a_warning_in_the_kernel_log(run: Callable[..., CellResult], cmdline: str) -> None:
+    """A cell whose kernel complains is a FAIL that quotes it, however quiet its console was told to be."""
+    cell = run(checks=_script(f"echo '{WARNING}' > /dev/kmsg"), cmdline=cmdline)
     assert cell.verdict is Verdict.FAIL
     assert "kernel-log" in cell.reason
     (log,) = [check for check in cell.checks if check.name == "kernel-log"]
     assert "mm/granule.c" in str(log.findings[0])
+
+
+def test_a_warning_behind_a_flood(run: Callable[..., CellResult]) -> None:
+    """A guest that prints a thousand harmless lines first cannot hide its complaint."""
+    flood = "for i in $(seq 1000); do echo 'granule: hello'; done > /dev/console"
+    cell = run(checks=_script(f"{flood}; echo '{WARNING}' > /dev/kmsg"))
+    assert cell.verdict is Verdict.FAIL
+
+
+def test_a_tainted_kernel(run: Callable[..., CellResult]) -> None:
+    """A kernel that was tainted without a word in its log is a FAIL."""
+    cell = run(checks=_script("echo 64 > /proc/sys/kernel/tainted"))
+    assert cell.verdict is Verdict.FAIL
+    assert "kernel-log" in cell.reason
+
+
+def test_a_cpu_that_will_not_go(run: Callable[..., CellResult]) -> None:
+    """The hotplug check fails when the kernel refuses to take a CPU down."""
+    (hotplug,) = [check for check in CHECKS if check.name == "hotplug"]
+
+    def pinned(subject: Subject, evidence: Evidence) -> None:
+        """Hotplug, with the control file hidden behind one that takes nothing."""
+        subject.sh("mount -o bind /dev/full /sys/devices/system/cpu/cpu1/online")
+        hotplug.run(subject, evidence)
+
+    assert run(checks=(Check(run=pinned),)).verdict is Verdict.FAIL
+
+
+def test_a_driver_that_does_not_load(run: Callable[..., CellResult]) -> None:
+    """A module that is there and does not load fails its check, and does not skip it."""
+    (network,) = [check for check in CHECKS if check.name == "network"]
+
+    def broken(subject: Subject, evidence: Evidence) -> None:
+        """The network check, with the driver's file cut short."""
+        subject.sh("for f in $(find /lib/modules -name 'virtio_net.ko'); do echo x > $f; done")
+        network.run(subject, evidence)
+
+    cell = run(checks=(Check(run=broken),))
+    assert cell.verdict is Verdict.FAIL
+    assert "virtio_net" in str(cell.checks[0].findings[0])
 
 
 def test_a_check_that_compares_nothing(run: Callable[..., CellResult]) -> None:

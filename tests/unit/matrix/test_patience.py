@@ -20,3 +20,10 @@ def test_the_users_limit_bounds_all_waits() -> None:
     patience = Patience.of(Accel.TCG, "max", cell_s=10)
     assert patience.cell_s == 10
     assert max(patience.boot_s, patience.command_s, patience.silence_s) <= 10
+
+
+def test_the_users_limit_may_be_generous() -> None:
+    """A time-out longer than the default lets one command have all of it."""
+    patience = Patience.of(Accel.TCG, "neoverse-n1", cell_s=3600)
+    assert patience.command_s == patience.boot_s == 3600
+    assert patience.silence_s == Patience.of(Accel.TCG, "neoverse-n1").silence_s

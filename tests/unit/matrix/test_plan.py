@@ -153,3 +153,27 @@ def test_an_unknown_kernel_names_the_near_miss(store: KernelStore) -> None:
     """A misspelt kernel is a usage error with the right name in it."""
     with pytest.raises(UsageError, match="debian-16k"):
         _plan(store, kernels=("debain-16k",))
+
+
+def test_two_files_of_one_name_are_told_apart(store: KernelStore, tmp_path: Path) -> None:
+    """Cells of a/Image and b/Image have ids of their own; the same file twice is one cell."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        _image(tmp_path / name / "Image", 1)
+    paths = tuple(str(tmp_path / name / "Image") for name in ("a", "b", "a"))
+    ids = [cell.id for cell in _plan(store, kernels=paths).cells]
+    assert len(ids) == len(set(ids)) == 2
+
+
+def test_a_cell_runs_again_as_it_ran(store: KernelStore) -> None:
+    """The command of a cell is understood by the program that printed it: CPU properties keep their '+'."""
+    GRANULES["max,lpa2=off"] = frozenset(PageSize)
+    (cell,) = _plan(store, kernels=("debian-4k",), cpus=("max,lpa2=off",)).cells
+    assert "--cpu max+lpa2=off " in cell.rerun
+
+
+def test_options_of_a_file_stay_with_it(store: KernelStore, tmp_path: Path) -> None:
+    """`--modules` given beside a file is not repeated for a kernel of the catalogue."""
+    path = _image(tmp_path / "Image", 1)
+    planned = _plan(store, kernels=(path, "debian-4k"), kernel_options=("--modules", "m"))
+    assert ["--modules" in cell.rerun for cell in planned.cells] == [True, False]

@@ -9,8 +9,8 @@ import pytest
 from harness.kernels.kernel import Kernel
 from harness.linux.klog import KernelLog, LogEvent
 from harness.matrix.cell import Cell
+from harness.matrix.judge import TAINT_OF_MODULES, judge_gone, kernel_log
 from harness.matrix.record import Record
-from harness.matrix.run import _judge_gone
 from harness.smoke import CHECKS
 from harness.spec import Accel, PageSize
 from harness.verdict import CheckResult, Verdict
@@ -99,5 +99,39 @@ def test_verdict_on_a_guest_that_ended(lines: tuple[str, ...], booted: bool, ver
     """What the kernel said first decides: an oops outranks the panic that follows it."""
     record = Record()
     record.boot_s = 1.0 if booted else None
-    _judge_gone(_events(*lines), "the guest ended by itself", record)
+    judge_gone(_events(*lines), "the guest ended by itself", record)
     assert record.verdict is verdict
+
+
+def test_infra_yields_to_what_blames_the_kernel() -> None:
+    """A failed check or an oops outranks the broken line that came of it; INFRA does not overwrite them."""
+    record = Record()
+    record.end(Verdict.INFRA, "the agent spoke nonsense")
+    record.checks = [_check("guard", Verdict.FAIL)]
+    assert record.result(CELL, KERNEL).verdict is Verdict.FAIL
+    record = Record()
+    record.end(Verdict.INFRA, "the agent spoke nonsense")
+    judge_gone(_events(*OOPS), "", record)
+    record.end(Verdict.INFRA, "and more of it")
+    assert record.verdict is Verdict.OOPS
+
+
+LOG = b"[    0.000000] Linux version 6.12.0 (x@y)\n"
+
+
+def test_a_clean_log_is_one_that_was_seen() -> None:
+    """The kernel-log check passes on a log with a banner and an untainted kernel, and on no other."""
+    assert kernel_log((), LOG, 0).verdict is Verdict.PASS
+    assert kernel_log((), b"", 0).verdict is Verdict.FAIL
+    assert kernel_log((), LOG, 1 << 9).verdict is Verdict.FAIL
+    assert (
+        kernel_log(_events("WARNING: CPU: 0 PID: 1 at mm/x.c:1 f+0x0/0x10"), LOG, 0).verdict is Verdict.FAIL
+    )
+
+
+def test_a_users_module_may_taint_by_being_one() -> None:
+    """Where modules of the user's are loaded on purpose, their taint is no finding, and a warning's is."""
+    events = _events("driver: loading out-of-tree module taints kernel.")
+    assert kernel_log(events, LOG, 1 << 12).verdict is Verdict.FAIL
+    assert kernel_log(events, LOG, 1 << 12, TAINT_OF_MODULES).verdict is Verdict.PASS
+    assert kernel_log(events, LOG, 1 << 12 | 1 << 9, TAINT_OF_MODULES).verdict is Verdict.FAIL

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import InfraError
+from harness.errors import InfraError, UsageError
 from harness.report import write_reports
-from harness.report.bundle import keep_bundles
+from harness.report.bundle import claim_directory, keep_bundles
 from harness.spec import PageSize
 from harness.verdict import CellResult, MatrixResult, Verdict
 
@@ -45,23 +45,29 @@ def test_every_console_is_kept_and_failures_with_all_that_repeats_them(tmp_path:
     assert "it panicked" in (bundle / "facts.json").read_text()
 
 
-def test_an_earlier_runs_failures_go(tmp_path: Path) -> None:
-    """A directory with a report in it is cleared of that run's consoles and failures, and of nothing else."""
+def test_an_earlier_runs_report_goes(tmp_path: Path) -> None:
+    """A directory with a report of ours is cleared of it before the run, and of nothing else."""
     (tmp_path / "mine.txt").write_text("keep")
-    result = keep_bundles(MatrixResult(expected=1, cells=(BAD,)), tmp_path)
-    write_reports(result, tmp_path)
-    keep_bundles(MatrixResult(expected=1, cells=(CELL,)), tmp_path)
-    assert not (tmp_path / "failed").exists()
-    assert {path.name for path in (tmp_path / "consoles").iterdir()} == {"4k-good.log"}
-    assert (tmp_path / "mine.txt").read_text() == "keep"
+    write_reports(keep_bundles(MatrixResult(expected=1, cells=(BAD,)), tmp_path), tmp_path)
+    claim_directory(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_somebody_elses_directory_is_not_cleared(tmp_path: Path) -> None:
-    """Without a report of ours in it, what lies there stays."""
+def test_somebody_elses_report_is_not_touched(tmp_path: Path) -> None:
+    """A report.json that is not ours is refused, and what lies beside it stays."""
+    (tmp_path / "report.json").write_text('{"mine": 1}')
     (tmp_path / "failed").mkdir()
-    (tmp_path / "failed" / "precious").write_text("keep")
-    keep_bundles(MatrixResult(expected=1, cells=(CELL,)), tmp_path)
-    assert (tmp_path / "failed" / "precious").read_text() == "keep"
+    with pytest.raises(UsageError, match="not ours"):
+        claim_directory(tmp_path)
+    assert (tmp_path / "failed").exists()
+    assert (tmp_path / "report.json").read_text() == '{"mine": 1}'
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """A path under a file is refused before anything runs."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be used"):
+        claim_directory(tmp_path / "file" / "report")
 
 
 def test_a_disk_that_does_not_take_it_is_an_infra_error(tmp_path: Path) -> None:

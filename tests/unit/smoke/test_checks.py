@@ -7,7 +7,7 @@ import pytest
 from harness.build.disks import block_sizes_for
 from harness.smoke import CHECKS
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.smoke.devices import _cpus
+from harness.smoke.devices import cpu_list
 from harness.smoke.page_size import size_from_tcr
 from harness.spec import PageSize
 
@@ -54,8 +54,14 @@ def test_block_sizes(page: PageSize, sizes: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "cpus"), [("0-2,4\n", {"0", "1", "2", "4"}), ("0", {"0"}), ("", set()), ("x-y", set())]
+    ("text", "cpus"),
+    [
+        ("0-2,4\n", {0, 1, 2, 4}),
+        ("0", {0}),
+        ("", set()),
+        ("sh: write error: Resource busy\n0-1", set()),
+    ],
 )
-def test_cpu_lists(text: str, cpus: set[str]) -> None:
-    """The kernel's list format is understood, and nonsense is an empty list."""
-    assert _cpus(text) == cpus
+def test_cpu_lists(text: str, cpus: set[int]) -> None:
+    """The kernel's list format is understood; anything else, an error message included, is no list."""
+    assert cpu_list(text) == cpus

@@ -1,0 +1,59 @@
+"""The pytest plugin on live guests: what it makes of a guest that dies or complains under somebody's tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+TESTS = """
+import pytest
+from harness.errors import ChannelError
+
+
+def test_good(subject):
+    assert subject.sh("getconf PAGE_SIZE").text == f"{subject.page_size.bytes}\\n"
+
+
+def test_panics(subject):
+    with pytest.raises(ChannelError):
+        subject.sh("echo c > /proc/sysrq-trigger")
+
+
+def test_after(subject):
+    pass
+
+
+@pytest.mark.page_size("64k")
+def test_elsewhere(subject):
+    pass
+
+
+@pytest.mark.memory(512)
+def test_complains(subject):
+    subject.sh("echo 'WARNING: CPU: 0 PID: 1 at mm/x.c:1 f+0x0/0x10' > /dev/kmsg")
+"""
+
+
+def test_a_guest_is_judged_under_somebodys_tests(tmp_path: Path) -> None:
+    """A guest's death fails its test, those after it say why, a warning fails its cell, a skip says why."""
+    (tmp_path / "test_mine.py").write_text(TESTS)
+    installed = any(entry.value == "harness.pytest_plugin" for entry in entry_points(group="pytest11"))
+    plugin = () if installed else ("-p", "harness.pytest_plugin")
+    done = subprocess.run(
+        (sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", "-p", "no:xdist", "-v", "-rs",
+         "--granule-kernel", "debian-4k", str(tmp_path)),
+        capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    said = done.stdout
+    assert re.search(r"test_good\[4k-debian-4k-\S+\] PASSED", said), said + done.stderr
+    assert re.search(r"test_panics\[\S+\] FAILED", said)
+    assert "the guest died during this test: the kernel said: Kernel panic" in said
+    assert re.search(r"test_after\[\S+\] ERROR", said)
+    assert "the guest had died before this test: the kernel said: Kernel panic" in said
+    assert "the test wants 64k, and no kernel that was chosen has that page size" in said
+    assert re.search(r"test_complains\[\S+\] ERROR", said)
+    assert "kernel log: warning: wanted none, saw WARNING: CPU: 0 PID: 1 at mm/x.c:1" in said
+    assert done.returncode == 1
