@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harness.build.toolchain import Toolchain
 from harness.cache import default_root
 from harness.errors import GranuleError
+from harness.kernels.apt import host_mirror
 from harness.matrix.budget import available_mib
 from harness.qemu.probe import Qemu, kvm_obstacle
 
@@ -51,17 +53,23 @@ class _Tool:
     purpose: str
 
 
+# The kernel builds' are those of harness.build.toolchain.require_programs; a test holds the two together.
 _TOOLS = (
+    _Tool(program="sh", package="dash", purpose="starting guests and builds"),
     _Tool(program="setpriv", package="util-linux", purpose="guests that die with us"),
     _Tool(program="apt-get", package="apt", purpose="fetching Debian's kernels"),
     _Tool(program="dpkg-deb", package="dpkg", purpose="unpacking them"),
     _Tool(program="depmod", package="kmod", purpose="modules in the guest"),
     _Tool(program="mke2fs", package="e2fsprogs", purpose="disks for the block check"),
+    _Tool(program="e2fsck", package="e2fsprogs", purpose="judging them"),
     _Tool(program="debugfs", package="e2fsprogs", purpose="reading them back"),
+    _Tool(program="gcc", package="gcc", purpose="the programs that a kernel build runs on this host"),
     _Tool(program="make", package="make", purpose="building kernels"),
     _Tool(program="flex", package="flex", purpose="building kernels"),
     _Tool(program="bison", package="bison", purpose="building kernels"),
     _Tool(program="bc", package="bc", purpose="building kernels"),
+    _Tool(program="perl", package="perl", purpose="building kernels"),
+    _Tool(program="tar", package="tar", purpose="unpacking kernel source"),
     _Tool(program="xz", package="xz-utils", purpose="unpacking kernel source"),
 )
 
@@ -76,8 +84,17 @@ def examine() -> Iterator[Symptom]:
     yield _header("libelf.h", "libelf-dev", "kernels with BTF or objtool")
     yield _ccache()
     yield _keyring()
+    yield _mirror()
     yield _memory()
     yield _room()
+
+
+def _there(path: Path) -> bool:
+    """True where the path exists as far as we may look: not behind a directory that is closed to us."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _install(package: str) -> str:
@@ -125,7 +142,7 @@ def _tool(tool: _Tool) -> Symptom:
 
 
 def _header(name: str, package: str, purpose: str) -> Symptom:
-    if (Path("/usr/include") / name).exists() or any(Path("/usr/include").glob(f"*-linux-gnu/{name}")):
+    if _there(Path("/usr/include") / name) or any(Path("/usr/include").glob(f"*-linux-gnu/{name}")):
         return Symptom(what=package, condition=Condition.GOOD, seen="installed")
     seen = f"{name} not found; needed for {purpose}"
     return Symptom(what=package, condition=Condition.LACKING, seen=seen, mend=_install(package))
@@ -141,12 +158,26 @@ def _ccache() -> Symptom:
 
 def _keyring() -> Symptom:
     keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-    if not keyring.exists():
+    if not _there(keyring):
         return Symptom(
             what="Debian's keys", condition=Condition.LACKING, seen=f"{keyring} not found",
             mend=_install("debian-archive-keyring"),
         )  # fmt: skip
     return Symptom(what="Debian's keys", condition=Condition.GOOD, seen=str(keyring))
+
+
+def _mirror() -> Symptom:
+    try:
+        mirror = host_mirror()
+    except GranuleError as error:
+        return Symptom(
+            what="apt sources", condition=Condition.LACKING, seen=str(error),
+            mend="add Debian's main to /etc/apt/sources.list.d",
+        )  # fmt: skip
+    # Not the whole address: it may carry a user's name and password.
+    host = urlsplit(mirror.repo_uri).hostname or mirror.repo_uri.partition(":")[0]
+    seen = f"Debian's main ({mirror.release}) at {host}; not contacted"
+    return Symptom(what="apt sources", condition=Condition.GOOD, seen=seen)
 
 
 def _memory() -> Symptom:
@@ -158,7 +189,7 @@ def _memory() -> Symptom:
 
 def _room() -> Symptom:
     root = default_root()
-    place = next(path for path in (root, *root.parents) if path.exists())
+    place = next(path for path in (root, *root.parents) if _there(path))
     free_mib = shutil.disk_usage(place).free >> 20
     if not os.access(place, os.W_OK):
         return Symptom(

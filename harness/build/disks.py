@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.cache import Cache
 from harness.errors import InfraError, ToolMissing
 from harness.spec import Disk, PageSize
 
-__all__ = ["PATTERN_SHA256", "block_sizes_for", "check_ext4", "ext4_disk"]
+__all__ = ["PATTERN_SHA256", "block_sizes_for", "check_ext4", "ext4_disk", "prepare_disks"]
 
 # Sparse: it costs what is written. A journal takes 1024 blocks at least, and half of the file system at most.
 IMAGE_BYTES = 256 << 20
@@ -27,6 +28,13 @@ PATTERN_BYTES = (1 << 20) + 3 * 4096 + 1234
 EXT4_BLOCK_LIMIT_BYTES = 1 << 16  # include/linux/ext4_fs: EXT4_MAX_BLOCK_SIZE
 TOOL_S = 60
 IMAGE_FORMAT = 1  # part of the cache key: raise it when the recipe below changes
+# What e2fsprogs say (strerror(3)) when it is this host that failed them, and never of a bad image.
+HOST_FAULT = re.compile(
+    r"No space left on device|Disk quota exceeded|Cannot allocate memory|Memory allocation failed"
+    r"|Too many open files|Input/output error|Permission denied|No such file or directory"
+)
+# e2fsck(8), EXIT CODE, is a sum: 1, 2 and 4 speak of the file system, and 8 too when its superblock is gone.
+E2FSCK_OF_IMAGE = 1 | 2 | 4 | 8
 
 
 def _pattern() -> bytes:
@@ -53,53 +61,95 @@ def ext4_disk(cache: Cache, block_bytes: int) -> Disk:
 def _make_ext4(image: Path, block_bytes: int) -> None:
     with tempfile.TemporaryDirectory(dir=image.parent) as root:
         Path(root, "pattern").write_bytes(_pattern())
-        _run(
+        done = _run(
             *("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(block_bytes), "-N", "64", "-I", "256"),
-            *(
-                "-O",
-                "^resize_inode,^metadata_csum_seed,^orphan_file",
-                "-U",
-                "6772616e-756c-6500-0000-000000000001",
-            ),
-            *(
-                "-E",
-                "root_owner=0:0,lazy_itable_init=0",
-                "-J",
-                f"size={max(4, JOURNAL_BLOCKS * block_bytes >> 20)}",
-                "-d",
-                root,
-                str(image),
-            ),
-            str(IMAGE_BYTES // block_bytes),
+            *("-O", "^resize_inode,^metadata_csum_seed,^orphan_file"),
+            *("-U", "6772616e-756c-6500-0000-000000000001"),
+            *("-E", "root_owner=0:0,lazy_itable_init=0"),
+            *("-J", f"size={max(4, JOURNAL_BLOCKS * block_bytes >> 20)}"),
+            *("-d", root, str(image), str(IMAGE_BYTES // block_bytes)),
         )
+    if done.returncode != 0:
+        raise _failed("mke2fs", done)
+
+
+def prepare_disks(cache: Cache, page: PageSize) -> tuple[Disk, ...]:
+    """The disks of `block_sizes_for(page)`, made unless they are cached; raises as `ext4_disk` does.
+
+    Whoever calls this first makes them in a thread of its choice: one that Ctrl-C reaches.
+    """
+    return tuple(ext4_disk(cache, block_bytes) for block_bytes in block_sizes_for(page))
 
 
 def check_ext4(path: str, copy: str) -> str:
-    """What is wrong with an image: `clean, same content` if e2fsck is content and `copy` has the pattern."""
-    done = _run("e2fsck", "-f", "-n", path, check=False)
+    """What is wrong with an image: `clean, same content` if e2fsck is content and `copy` has the pattern.
+
+    Only a file of the right length is read, so a guest cannot fill the host's memory. Raises InfraError for
+    what the host is to blame for, ToolMissing without e2fsprogs.
+    """
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise InfraError(f"cannot open the guest's disk {path} to check it: {error.strerror}") from error
+    done = _run("e2fsck", "-f", "-n", path)
+    if done.returncode & ~E2FSCK_OF_IMAGE:  # and a signal's negative number
+        raise _failed("e2fsck", done)
     if done.returncode != 0:
-        return f"e2fsck: {(done.stdout + done.stderr).strip()[-300:]}"
-    # debugfs prints its version on stderr, so the content is written to a file and not to stdout.
-    with tempfile.NamedTemporaryFile() as dumped:
-        _run("debugfs", "-R", f"dump {copy} {dumped.name}", path, check=False)
-        content = os.pread(dumped.fileno(), 2 * PATTERN_BYTES, 0)
+        _raise_for_host("e2fsck", done)
+        return f"e2fsck: {(_text(done.stdout) + _text(done.stderr)).strip()[-300:]}"
+    size_bytes = _size_of(path, copy)
+    if size_bytes is None:
+        return f"{copy} is not there, or is no regular file"
+    if size_bytes != PATTERN_BYTES:
+        return f"{copy} has other content ({size_bytes} bytes)"
+    content = _debugfs(f"cat {copy}", path).stdout
     if hashlib.sha256(content).hexdigest() != PATTERN_SHA256:
         return f"{copy} has other content ({len(content)} bytes)"
     return "clean, same content"
 
 
-def _run(tool: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    # e2fsprogs live in sbin, which is not on an ordinary user's PATH in Debian.
+def _size_of(path: str, name: str) -> int | None:
+    """The length in bytes of a regular file in an image; None where there is no such file."""
+    said = _text(_debugfs(f"stat {name}", path).stdout)
+    found = re.search(r"^User:.*\bSize: (\d+)$", said, re.MULTILINE)
+    return int(found[1]) if found and re.search(r"\bType: regular\b", said) else None
+
+
+def _debugfs(request: str, path: str) -> subprocess.CompletedProcess[bytes]:
+    """Ask debugfs, which ends with 0 whatever happened: what went wrong is on stderr, with its version."""
+    done = _run("debugfs", "-R", request, path)
+    if done.returncode != 0:
+        raise _failed("debugfs", done)
+    _raise_for_host("debugfs", done)
+    return done
+
+
+def _run(tool: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    # e2fsprogs live in sbin, which is not on an ordinary user's PATH in Debian. debugfs may start a pager.
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBUGFS_PAGER": "__none__"}
     try:
-        done = subprocess.run(
-            (tool, *arguments), capture_output=True, text=True, errors="replace", check=False,
-            timeout=TOOL_S, env={**os.environ, "PATH": path, "LC_ALL": "C"},
+        return subprocess.run(
+            (tool, *arguments), capture_output=True, check=False, timeout=TOOL_S, env=environment,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except FileNotFoundError:
         raise ToolMissing(tool, package="e2fsprogs") from None
+    except OSError as error:
+        raise InfraError(f"{tool} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise InfraError(f"{tool} did not end within {TOOL_S} s") from error
-    if check and done.returncode != 0:
-        raise InfraError(f"{tool} failed with status {done.returncode}: {done.stderr.strip()[-300:]}")
-    return done
+
+
+def _raise_for_host(tool: str, done: subprocess.CompletedProcess[bytes]) -> None:
+    if HOST_FAULT.search(_text(done.stderr)):
+        raise _failed(tool, done)
+
+
+def _failed(tool: str, done: subprocess.CompletedProcess[bytes]) -> InfraError:
+    said = _text(done.stderr).strip()[-300:] or "nothing on stderr"
+    return InfraError(f"{tool} failed on this host with status {done.returncode} and said: {said}")
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "replace")

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from harness.cache import Cache
+from harness.errors import UsageError
 from harness.report.terminal import make_console
 
 __all__ = ["cache"]
@@ -45,12 +46,22 @@ def list_() -> None:
 @click.option(
     "--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind; see `granule cache list`."
 )
-@click.confirmation_option(prompt="Remove what is not in use?", help="Do not ask.")
-def prune(days: float | None, kinds: tuple[str, ...]) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(days: float | None, kinds: tuple[str, ...], yes: bool) -> None:
     """Remove entries; one that a run is using stays."""
+    if not yes and not _confirmed():
+        click.echo("nothing removed")
+        return
     done = Cache().prune(older_than_days=days, kinds=kinds or None)
     for entry in done.in_use:
         click.echo(f"in use, left alone: {entry.kind} {entry.label}")
     click.echo(
         f"removed {len(done.removed)} entries, {decimal(sum(entry.size_bytes for entry in done.removed))}"
     )
+
+
+def _confirmed() -> bool:
+    """What the user answers; raises UsageError where nobody can be asked."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask on whether to remove what is not in use: give --yes")
+    return click.confirm("Remove what is not in use?")

@@ -157,7 +157,11 @@ class Setting:
             ),
             beside=Beside(**given) if given else None,
             store=KernelStore(cache, offline=options["offline"], progress=progress),
-            bench=Bench(qemu=Qemu.find(), cache=cache, guest=MicroGuest(cache, offline=options["offline"])),
+            bench=Bench(
+                qemu=Qemu.find(),
+                cache=cache,
+                guest=MicroGuest(cache, offline=options["offline"], progress=progress),
+            ),
             console=console,
             kernel_progress=progress,
         )

@@ -27,7 +27,7 @@ from harness.kernels.mirror import (
     parse_index_targets,
 )
 
-__all__ = ["Package", "PrivateApt", "parse_package", "unpack"]
+__all__ = ["Package", "PrivateApt", "host_mirror", "parse_package", "unpack"]
 
 _LISTS_FRESH_S = 86400.0
 _KEYRINGS = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
@@ -198,7 +198,7 @@ class PrivateApt:
         (home / "apt.conf").write_text(conf, encoding="utf-8")
 
     def _source_line(self) -> str:
-        mirror = choose_mirror(_host_targets(), host_codename())
+        mirror = host_mirror()
         keyrings = [str(path) for name in _KEYRINGS if (path := Path("/usr/share/keyrings") / name).is_file()]
         return source_line(mirror, self._suite, self._architecture, keyrings)
 
@@ -215,6 +215,14 @@ class PrivateApt:
     def _run(self, home: Path, arguments: list[str], on_line: Callable[[str], bool], cwd: Path) -> Ran:
         argv = ["apt-get", "-c", str(home / "apt.conf"), *arguments]
         return run_lines(argv, on_line, package="apt", cwd=cwd)
+
+
+def host_mirror() -> IndexTarget:
+    """The Debian mirror that this host's apt sources name, without fetching anything.
+
+    Raises InfraError where they name none, ToolMissing without apt.
+    """
+    return choose_mirror(_host_targets(), host_codename())
 
 
 def source_line(mirror: IndexTarget, suite: str, architecture: str, keyrings: list[str]) -> str:

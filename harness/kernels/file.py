@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +12,18 @@ from elftools.elf.elffile import ELFFile
 
 from harness.cache import Cache
 from harness.errors import UsageError
+from harness.kernels.copied import copied, shown
 from harness.kernels.kernel import Kernel
 from harness.kernels.record import sha256_of
-from harness.linux.image import linux_banner, linux_release, read_image, unpack_image
-from harness.linux.kconfig import embedded_config, read_config
+from harness.kernels.vermagic import modules_release
+from harness.linux.image import linux_banner, linux_release, read_image
+from harness.linux.kconfig import read_config
 from harness.linux.unpacking import Compression, unpacked
 
 __all__ = ["Beside", "kernel_from_file", "kernel_from_tree"]
 
-_KIND = "images"
 _IN_TREE = ("Image", "vmlinuz.efi", "Image.gz")
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +38,22 @@ class Beside:
 
 
 def kernel_from_file(cache: Cache, path: Path, beside: Beside | None = None) -> Kernel:
-    """The Kernel in a file: Image, Image.gz or EFI zboot; the latter two are unpacked into the cache.
+    """The Kernel in a file: Image, Image.gz or EFI zboot, copied into the cache, the latter two unpacked.
 
     The page size comes from the header, the release from the banner, the configuration from the Image itself
     (IKCONFIG) unless given. Raises UsageError naming what is wrong with a file.
     """
     beside = beside or Beside()
     path = path.absolute()
-    image = read_image(path)
-    prepared = cache.make(
-        _KIND, f"file-{sha256_of(path)}", _prepare(path), describe=f"unpacked from {path.name}"
-    )
-    raw = prepared / "Image" if image.packing.is_packed else path
-    banner = linux_banner(raw)
-    release = linux_release(banner) if banner else "unknown"
+    directory = copied(cache, path)
+    image = directory / "Image"
+    banner = linux_banner(image)
+    release = linux_release(banner) if banner else _UNKNOWN
     config = beside.config
     if config is not None:
         read_config(config)
-    elif (prepared / "config").exists():
-        config = prepared / "config"
+    elif (directory / "config").exists():
+        config = directory / "config"
     if beside.vmlinux is not None:
         _check_vmlinux(beside.vmlinux)
     if beside.initrd is not None:
@@ -64,11 +62,11 @@ def kernel_from_file(cache: Cache, path: Path, beside: Beside | None = None) -> 
         raise UsageError("the kernel command line given has a line break or NUL in it")
     return Kernel(
         name=_name(path),
-        image=raw,
-        page_size=image.header.page_size,
+        image=image,
+        page_size=read_image(image).header.page_size,
         release=release,
-        sha256=sha256_of(raw),
-        origin=f"the file {path} ({image.packing.value})",
+        sha256=sha256_of(image),
+        origin=f"the file {shown(path)} ({(directory / 'packing').read_text(encoding='utf-8')})",
         config=config,
         modules=None if beside.modules is None else _modules_dir(beside.modules, release),
         initrd=beside.initrd,
@@ -85,11 +83,15 @@ def kernel_from_tree(cache: Cache, tree: Path, beside: Beside | None = None) -> 
     beside = beside or Beside()
     tree = tree.absolute()
     boot = tree / "arch/arm64/boot"
-    image = next((boot / name for name in _IN_TREE if (boot / name).is_file()), None)
+    try:
+        image = next((boot / name for name in _IN_TREE if (boot / name).is_file()), None)
+    except OSError as error:
+        raise UsageError(f"the build tree {shown(tree)} cannot be read: {error.strerror}") from error
     if image is None:
         raise UsageError(
-            f"{tree} is a directory without arch/arm64/boot/Image. Build it with `make ARCH=arm64 Image`, "
-            "give the kernel file itself, or have granule build the tree with a kernel of the catalogue."
+            f"{shown(tree)} is a directory without arch/arm64/boot/Image. Build it with `make ARCH=arm64 "
+            "Image`, give the kernel file itself, or have granule build the tree with a kernel of the "
+            "catalogue."
         )
     kernel = kernel_from_file(
         cache,
@@ -102,22 +104,7 @@ def kernel_from_tree(cache: Cache, tree: Path, beside: Beside | None = None) -> 
             cmdline=beside.cmdline,
         ),
     )
-    return replace(kernel, name=_name(tree), origin=f"the build tree {tree}")
-
-
-def _prepare(path: Path) -> Callable[[Path], None]:
-    """What to keep of a file: its Image if packed, its configuration if it has one."""
-
-    def build(directory: Path) -> None:
-        raw = path
-        if read_image(path).packing.is_packed:
-            raw = directory / "Image"
-            unpack_image(path, raw)
-        text = embedded_config(raw)
-        if text is not None:
-            (directory / "config").write_text(text, encoding="utf-8")
-
-    return build
+    return replace(kernel, name=_name(tree), origin=f"the build tree {shown(tree)}")
 
 
 def _name(path: Path) -> str:
@@ -127,19 +114,44 @@ def _name(path: Path) -> str:
 
 
 def _modules_dir(given: Path, release: str) -> Path:
-    """The directory lib/modules/RELEASE, from itself, from lib/modules, or from INSTALL_MOD_PATH."""
+    """The directory lib/modules/RELEASE, from itself, from lib/modules, or from INSTALL_MOD_PATH.
+
+    Raises UsageError where there is none, or it is another kernel's: by the vermagic of its modules, which
+    the guest's kernel would go by, or by its name where it has no module.
+    """
     for candidate in (
         given,
         given / release,
         given / "lib/modules" / release,
         given / "usr/lib/modules" / release,
     ):
-        if (candidate / "kernel").is_dir() or (candidate / "modules.builtin").is_file():
-            return candidate.absolute()
+        if not _holds_modules(candidate):
+            continue
+        found = candidate.absolute()
+        built_for = modules_release(found) or _release_named(found)
+        if built_for is not None and release not in (built_for, _UNKNOWN):
+            raise UsageError(
+                f"the modules in {shown(found)} are for {built_for}, but the kernel is {release} and would "
+                f"refuse them. Give this kernel's own lib/modules/{release}, or leave --modules out."
+            )
+        return found
     raise UsageError(
-        f"{given} holds no modules for {release}: wanted lib/modules/{release} "
+        f"{shown(given)} holds no modules for {release}: wanted lib/modules/{release} "
         "as `make modules_install` lays it out"
     )
+
+
+def _holds_modules(directory: Path) -> bool:
+    try:
+        return (directory / "kernel").is_dir() or (directory / "modules.builtin").is_file()
+    except OSError as error:
+        raise UsageError(f"the modules in {shown(directory)} cannot be read: {error.strerror}") from error
+
+
+def _release_named(directory: Path) -> str | None:
+    """The release that lib/modules/RELEASE is named after; None for a name of another kind."""
+    name = directory.resolve().name
+    return name if re.match(r"\d+\.\d+", name) else None
 
 
 def _check_vmlinux(path: Path) -> None:

@@ -1,14 +1,15 @@
 """Long commands (apt, make) whose lines drive a progress display, and which never outlive us.
 
 The command gets a session of its own and is killed with all its children however we leave the call, so
-that Ctrl-C ends a build. When granule itself is killed, the command's next line meets a closed pipe and
-SIGPIPE ends it.
+that Ctrl-C ends a build. When granule itself is killed, the command is killed at once; its children (make's
+own makes and compilers) meet a closed pipe with their next line, and SIGPIPE ends them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections import deque
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ToolMissing
+from harness.guarded import guarded
 
 __all__ = ["Progress", "Ran", "quiet", "run_lines"]
 
@@ -59,21 +61,22 @@ def run_lines(
     Arguments: `package`, what to install when the program is absent; `env`, added to ours (None: taken
     away); `log`, a file that gets all lines. Raises ToolMissing.
     """
+    for program, its_package in ((argv[0], package), ("setpriv", "util-linux")):
+        if shutil.which(program) is None:
+            raise ToolMissing(program, package=its_package)
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(log.open("ab")) if log is not None else None
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env=_environment(env or {}),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except FileNotFoundError:
-            raise ToolMissing(argv[0], package=package) from None
+        # The guard's signal comes when this thread ends, and it waits here as long as the command runs.
+        process = subprocess.Popen(
+            guarded(argv),
+            cwd=cwd,
+            env=_environment(env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         stack.callback(_end, process)
         assert process.stdout is not None  # noqa: S101 - asked for with PIPE
         while raw := process.stdout.readline(_MAX_LINE_BYTES):

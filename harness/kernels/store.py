@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from harness.cache import Cache
 from harness.errors import UsageError
 from harness.kernels.catalogue import Catalogue, CatalogueKernel
+from harness.kernels.copied import shown
 from harness.kernels.debian import DebianKernels
 from harness.kernels.file import Beside, kernel_from_file, kernel_from_tree
 from harness.kernels.kernel import Kernel
@@ -79,8 +81,8 @@ class KernelStore:
         unknown name or an unsuitable file, KernelUnavailable, InfraError.
         """
         if is_path(name, self.catalogue):
-            path = Path(name).expanduser()
-            if path.is_dir():
+            path = _path(name)
+            if _asked(path, path.is_dir):
                 return kernel_from_tree(self._cache, path, beside)
             return kernel_from_file(self._cache, path, beside)
         if beside is not None and beside != Beside():
@@ -116,7 +118,8 @@ class KernelStore:
     def available(self, name: str) -> bool:
         """True where `get` needs neither network nor build; raises UsageError for an unknown name."""
         if is_path(name, self.catalogue):
-            return Path(name).expanduser().exists()
+            path = _path(name)
+            return _asked(path, path.exists)
         return self._find(self.catalogue.find(name)) is not None
 
     def list(self) -> tuple[KernelRow, ...]:
@@ -158,4 +161,28 @@ def is_path(name: str, catalogue: Catalogue) -> bool:
     if "/" in name:
         return True
     known = name in catalogue.names or catalogue.family(name)
-    return not known and bool(name) and Path(name).exists()
+    if known or not name:
+        return False
+    try:
+        return Path(name).exists()
+    except OSError:  # a name too long for a file is no file's
+        return False
+
+
+def _path(name: str) -> Path:
+    """The path that a user wrote; raises UsageError for `~NAME` where there is no such user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"the kernel '{shown(name)}' begins with the home directory of a user whom this machine does not "
+            "know; write ./~… for a file whose name begins with ~"
+        ) from None
+
+
+def _asked(path: Path, question: Callable[[], bool]) -> bool:
+    """The answer of Path.exists or is_dir; raises UsageError where the path cannot be looked at."""
+    try:
+        return question()
+    except OSError as error:
+        raise UsageError(f"the kernel {shown(path)} cannot be looked at: {error.strerror}") from error

@@ -36,8 +36,8 @@ class CpuModels(Protocol):
     def cpu_model(self, argument: str, accel: Accel) -> CpuModel:
         """The model that `-cpu argument` selects."""
 
-    def models_with(self, size: PageSize) -> tuple[str, ...]:
-        """The models that have a granule."""
+    def models_with(self, size: PageSize, accel: Accel = Accel.TCG) -> tuple[str, ...]:
+        """The models that have a granule; none where there is no choice of them, as under KVM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,9 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
     skipped: list[Skipped] = []
     for candidate, size, absent in _pairs(request, store, beside):
         for cpu, model in models.items():
-            reason = absent or _mismatch(candidate, size, request) or _no_granule(size, cpu, model, qemu)
+            reason = (
+                absent or _mismatch(candidate, size, request) or _no_granule(size, cpu, model, qemu, accel)
+            )
             if reason and not (request.force and not absent):
                 skipped.append(Skipped(id=f"{size.token}-{candidate.name}-{cpu}", reason=reason))
                 continue
@@ -118,14 +120,15 @@ def _mismatch(candidate: _Candidate, size: PageSize, request: Request) -> str:
     )
 
 
-def _no_granule(size: PageSize, cpu: str, model: CpuModel, qemu: CpuModels) -> str:
+def _no_granule(size: PageSize, cpu: str, model: CpuModel, qemu: CpuModels, accel: Accel) -> str:
     if size in model.granules or not model.granules:
         return ""
     has = " and ".join(granule.label for granule in PageSize if granule in model.granules)
-    would_do = ", ".join(qemu.models_with(size))
+    would_do = ", ".join(qemu.models_with(size, accel))
+    advice = f" These have it: {would_do}." if would_do else ""
     return (
         f"CPU {cpu} has no {size.label} granule (ID_AA64MMFR0_EL1 names {has}): a {size.label} kernel "
-        f"would hang on it without a word. These have it: {would_do}. --force boots it all the same."
+        f"would hang on it without a word.{advice} --force boots it all the same."
     )
 
 

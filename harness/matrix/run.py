@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.build.disks import block_sizes_for, ext4_disk
+from harness.build.disks import prepare_disks
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
 from harness.deadline import Deadline
@@ -65,7 +65,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         accel=cell.accel,
         vcpus=cell.vcpus,
         memory_mib=cell.memory_mib,
-        disks=tuple(ext4_disk(bench.cache, size) for size in block_sizes_for(cell.page_size)),
+        disks=prepare_disks(bench.cache, cell.page_size),
         wire=Wire(),
     )
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from harness.channel.gdbstub import Gdbstub
 from harness.channel.qmp import Qmp, QmpCommandError
 from harness.deadline import Deadline
-from harness.errors import ChannelError, LaunchError, ToolMissing, UsageError
+from harness.errors import ChannelError, GranuleError, LaunchError, ToolMissing, UsageError
 from harness.qemu.process import QemuProcess
 from harness.spec import Accel, PageSize
 
@@ -40,7 +40,7 @@ class CpuModel:
     argument: str
     """The `-cpu` argument to use, with what makes emulation quicker at no loss (see `cpu_model`)."""
     granules: frozenset[PageSize]
-    """Translation granules at stage 1; empty when QEMU did not say (KVM before 8.0)."""
+    """Translation granules at stage 1; empty when QEMU did not say (KVM before 8.0 only)."""
 
 
 def granules_of(mmfr0: int) -> frozenset[PageSize]:
@@ -100,7 +100,7 @@ class Qemu:
 
     @functools.cache  # noqa: B019 - as above
     def cpu_model(self, argument: str, accel: Accel) -> CpuModel:
-        """The model that `-cpu argument` selects; raises UsageError when QEMU does not take it.
+        """The model that `-cpu argument` selects; raises UsageError where it is refused or 32-bit.
 
         Under TCG, a model that takes `pauth-impdef` gets it: QEMU's default pointer authentication is the
         architected QARMA5, which costs a kernel built with it half of its time and tests nothing of ours.
@@ -138,6 +138,11 @@ class Qemu:
         registers = _id_registers(Gdbstub(gdb), deadline)
         quicker = accel is Accel.TCG and "pauth" not in argument and _takes_impdef(qmp, argument, deadline)
         mmfr0 = registers.get("ID_AA64MMFR0_EL1")
+        if mmfr0 is None and accel.is_emulation:
+            raise UsageError(
+                f"QEMU's CPU {argument} has no AArch64 state (it shows no ID_AA64MMFR0_EL1), so it cannot "
+                f"run an arm64 kernel; these can: {', '.join(self.cpu_names())}"
+            )
         return CpuModel(
             argument=f"{argument},pauth-impdef=on" if quicker else argument,
             granules=granules_of(mmfr0) if mmfr0 is not None else frozenset(),
@@ -150,9 +155,19 @@ class Qemu:
             return f"QEMU {self.version_text} has no CPU model '{name}' for arm64 kernels; it has {known}"
         return f"QEMU {self.version_text} refuses -cpu {argument}: {error.stderr.strip()}"
 
-    def models_with(self, size: PageSize) -> tuple[str, ...]:
-        """CPU models of this QEMU that have the granule; starts QEMU once for each model."""
-        return tuple(name for name in self.cpu_names() if size in self.cpu_model(name, Accel.TCG).granules)
+    def models_with(self, size: PageSize, accel: Accel = Accel.TCG) -> tuple[str, ...]:
+        """CPU models of this QEMU that have the granule; starts QEMU once for each model.
+
+        Empty for KVM, which runs the host's CPU and no other. A model that cannot be asked is left out.
+        """
+        if not accel.is_emulation:
+            return ()
+        found = []
+        for name in self.cpu_names():
+            with contextlib.suppress(GranuleError):
+                if size in self.cpu_model(name, accel).granules:
+                    found.append(name)
+        return tuple(found)
 
 
 def _id_registers(gdb: Gdbstub, deadline: Deadline) -> dict[str, int]:
@@ -171,7 +186,9 @@ def _takes_impdef(qmp: Qmp, argument: str, deadline: Deadline) -> bool:
 
 def _output(*argv: str) -> str:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=PROBE_S, check=False)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, errors="replace", timeout=PROBE_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"{argv[0]} cannot be run: {error}") from error
     return done.stdout + done.stderr

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, InfraError, ToolMissing
+from harness.guarded import guarded
 
 __all__ = ["QemuProcess", "kill_all"]
 
-SPAWN_SCRIPT = Path(__file__).with_name("spawn.sh")
 STDERR_LIMIT_BYTES = 1 << 16
 
 # PR_SET_PDEATHSIG fires when the *thread* that forked the child ends (prctl(2)), and a caller's thread may
@@ -40,11 +40,10 @@ class QemuProcess:
     def __init__(self, argv: tuple[str, ...], pass_fds: tuple[int, ...]) -> None:
         self.argv = argv
         self._stderr = os.memfd_create("qemu-stderr", os.MFD_CLOEXEC)
-        guard = ("setpriv", "--pdeathsig", "KILL", "sh", str(SPAWN_SCRIPT), str(os.getpid()))
 
         def start() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
-                (*guard, *argv),
+                guarded(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
@@ -57,7 +56,7 @@ class QemuProcess:
         except OSError as error:
             os.close(self._stderr)
             if isinstance(error, FileNotFoundError):
-                raise ToolMissing(guard[0], package="util-linux") from error
+                raise ToolMissing("setpriv", package="util-linux") from error
             raise InfraError(f"cannot start QEMU: {error.strerror}") from error
         with _RUNNING_LOCK:
             _RUNNING.add(self)

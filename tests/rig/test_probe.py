@@ -29,6 +29,12 @@ def test_quicker_pointer_authentication(qemu: Qemu) -> None:
     assert qemu.cpu_model("max,pauth=off", Accel.TCG).argument == "max,pauth=off"
 
 
+def test_models_without_aarch64_are_refused(qemu: Qemu) -> None:
+    """cortex-a15 (Armv7-A) would hang on an arm64 kernel without a word: it is a usage error."""
+    with pytest.raises(UsageError, match=r"cortex-a15 has no AArch64.*neoverse-n1"):
+        qemu.cpu_model("cortex-a15", Accel.TCG)
+
+
 def test_unknown_model_is_refused(qemu: Qemu) -> None:
     """An unknown CPU model is a usage error that names those there are."""
     with pytest.raises(UsageError, match=r"no CPU model 'cortex-a999'.*neoverse-n1"):

@@ -1,4 +1,4 @@
-"""The pytest plugin on live guests: what it makes of a guest that dies or complains under somebody's tests."""
+"""The pytest plugin on live guests: what it makes of one that dies or complains under somebody's tests."""
 
 from __future__ import annotations
 

@@ -28,6 +28,25 @@ def make_image() -> MakeImage:
 
 
 @pytest.fixture
+def make_module() -> Callable[[dict[str, str]], bytes]:
+    """Bytes of an ELF file with only a `.modinfo` section (ELF-64 Object File Format, figures 2 and 8)."""
+
+    def make(modinfo: dict[str, str]) -> bytes:
+        info = b"".join(f"{key}={value}".encode() + b"\0" for key, value in modinfo.items())
+        names = b"\0.modinfo\0.shstrtab\0"
+        end = 64 + len(info) + len(names)
+        ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+        header = struct.pack("<16sHHIQQQIHHHHHH", ident, 1, 183, 1, 0, 0, end, 0, 64, 0, 0, 64, 3, 2)
+        section = struct.Struct("<IIQQQQIIQQ")
+        table = section.pack(*[0] * 10)
+        table += section.pack(1, 1, 0, 0, 64, len(info), 0, 0, 1, 0)
+        table += section.pack(10, 3, 0, 0, 64 + len(info), len(names), 0, 0, 1, 0)
+        return header + info + names + table
+
+    return make
+
+
+@pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -45,12 +46,16 @@ def test_packed_kernel_is_unpacked_once(cache: Cache, given: Path, make_image: M
     assert kernel_from_file(cache, given) == kernel
 
 
-def test_raw_kernel_stays_where_it_is(cache: Cache, tmp_path: Path, make_image: MakeImage) -> None:
-    """A raw Image is used in place; without banner or configuration those are unknown."""
+def test_raw_kernel_is_copied(cache: Cache, tmp_path: Path, make_image: MakeImage) -> None:
+    """A raw Image is run from the cache, whatever is written to the file afterwards."""
     path = tmp_path / "Image"
     path.write_bytes(make_image(0x8, release=""))
     kernel = kernel_from_file(cache, path)
-    assert (kernel.image, kernel.page_size, kernel.release, kernel.config) == (path, None, "unknown", None)
+    path.write_bytes(b"another")
+    assert kernel.image.is_relative_to(cache.root)
+    assert kernel.image.read_bytes() == make_image(0x8, release="")
+    assert (kernel.page_size, kernel.release, kernel.config) == (None, "unknown", None)
+    assert (kernel.name, kernel.origin) == ("Image", f"the file {path} (Image)")
 
 
 def test_all_that_lies_beside(cache: Cache, given: Path, tmp_path: Path) -> None:
@@ -80,6 +85,48 @@ def test_modules_are_found_from_any_height(cache: Cache, given: Path, tmp_path: 
     (modules / "modules.builtin").touch()
     kernel = kernel_from_file(cache, given, Beside(modules=tmp_path / "root" / below))
     assert kernel.modules == modules
+
+
+@pytest.mark.parametrize("suffix", [".ko", ".ko.xz", ".ko.gz"])
+def test_modules_of_another_kernel_are_refused(
+    cache: Cache, given: Path, tmp_path: Path, make_module: Callable[[dict[str, str]], bytes], suffix: str
+) -> None:
+    """The vermagic of a module tells whose the directory is, whatever its name; both releases are named."""
+    packers: dict[str, Callable[[bytes], bytes]] = {".ko.xz": lzma.compress, ".ko.gz": gzip.compress}
+    pack = packers.get(suffix, bytes)
+    module = tmp_path / f"6.12.1-test/kernel/fs/x{suffix}"
+    module.parent.mkdir(parents=True)
+    module.write_bytes(pack(make_module({"license": "GPL", "vermagic": "6.1.0-9 SMP mod_unload aarch64"})))
+    with pytest.raises(UsageError, match=r"for 6\.1\.0-9, but the kernel is 6\.12\.1-test"):
+        kernel_from_file(cache, given, Beside(modules=tmp_path / "6.12.1-test"))
+
+
+def test_modules_under_another_name(
+    cache: Cache, given: Path, tmp_path: Path, make_module: Callable[[dict[str, str]], bytes]
+) -> None:
+    """Modules built for this kernel will do in a directory of any name."""
+    module = tmp_path / "mine/kernel/x.ko"
+    module.parent.mkdir(parents=True)
+    module.write_bytes(make_module({"vermagic": "6.12.1-test SMP aarch64"}))
+    assert kernel_from_file(cache, given, Beside(modules=tmp_path / "mine")).modules == tmp_path / "mine"
+
+
+def test_directory_of_another_release(cache: Cache, given: Path, tmp_path: Path) -> None:
+    """Without a module to ask, the directory's name tells whose it is."""
+    (tmp_path / "6.1.0-9/kernel").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"for 6\.1\.0-9, but the kernel is 6\.12\.1-test"):
+        kernel_from_file(cache, given, Beside(modules=tmp_path / "6.1.0-9"))
+
+
+def test_modules_of_a_kernel_without_banner(
+    cache: Cache, tmp_path: Path, make_image: MakeImage, make_module: Callable[[dict[str, str]], bytes]
+) -> None:
+    """Where the kernel does not tell its release there is nothing to disagree with."""
+    (tmp_path / "Image").write_bytes(make_image(release=""))
+    (tmp_path / "m/kernel").mkdir(parents=True)
+    (tmp_path / "m/kernel/x.ko").write_bytes(make_module({"vermagic": "6.1.0-9"}))
+    kernel = kernel_from_file(cache, tmp_path / "Image", Beside(modules=tmp_path / "m"))
+    assert kernel.modules == tmp_path / "m"
 
 
 @pytest.mark.parametrize(

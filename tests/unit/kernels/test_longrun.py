@@ -74,6 +74,14 @@ def test_absent_program_is_named() -> None:
         run_lines(["no-such-program"], lambda _line: False, package="thing")
 
 
+def test_absent_guard_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without setpriv, what has it is named and not the command's package."""
+    (tmp_path / "thing").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissing, match=r"setpriv.*apt-get install util-linux"):
+        run_lines(["thing"], lambda _line: False, package="thing")
+
+
 def test_exception_kills_the_whole_session(tmp_path: Path) -> None:
     """Ctrl-C while a line is handled leaves no process of the command, grandchildren included."""
     lock = tmp_path / "lock"
@@ -88,13 +96,32 @@ def test_exception_kills_the_whole_session(tmp_path: Path) -> None:
     Deadline.after(5).wait_until(lambda: is_free(lock), "the command's session to end")
 
 
-def test_our_own_death_ends_the_command(tmp_path: Path) -> None:
-    """When granule is killed with SIGKILL, a command that prints is ended by its next line."""
+# What the command runs, while a process of its holds the lock. kbuild's makes echo each step, as here.
+MAKEFILE = """\
+jobs := $(addprefix job-,$(shell seq 200))
+all: ; @+$(MAKE) --no-print-directory inner
+inner: $(jobs)
+$(jobs): ; @echo "  CC $@"; sleep 0.2
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["sh", "-c", "exec 9>lock; flock 9; echo running; exec sleep 1000"], id="silent"),
+        pytest.param(["flock", "lock", "yes"], id="printing"),
+        pytest.param(["flock", "lock", "make", "-f", "Makefile", "-j2", "all"], id="makes-below-make"),
+    ],
+)
+def test_our_own_death_ends_the_command(tmp_path: Path, command: list[str]) -> None:
+    """When granule is killed with SIGKILL the command ends, and what make started soon after."""
     lock = tmp_path / "lock"
+    (tmp_path / "Makefile").write_text(MAKEFILE)
     program = (
+        "from pathlib import Path\n"
         "from harness.kernels.longrun import run_lines\n"
         "say = lambda line: not print('running', flush=True)\n"
-        f"run_lines(['flock', {str(lock)!r}, 'yes'], say, package='x')\n"
+        f"run_lines({command!r}, say, package='x', cwd=Path({str(tmp_path)!r}))\n"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", program],

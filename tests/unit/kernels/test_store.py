@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,36 @@ def test_a_file_here_is_a_path(
     assert not is_path("debian-4k", catalogue)
     assert not is_path("trimmed", catalogue)
     assert not is_path("", catalogue)
+
+
+def test_odd_paths_are_usage_errors(store: KernelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name too long, an unknown user's home, a directory that is closed to us: a paragraph each."""
+    for ask in (store.get, store.available):
+        with pytest.raises(UsageError, match="cannot be looked at: File name too long"):
+            ask("./" + "x" * 300)
+        with pytest.raises(UsageError, match="whom this machine does not know"):
+            ask("~no-such-user-here/Image")
+    with pytest.raises(UsageError, match="xxxx"):
+        store.get("x" * 300)
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.is_relative_to("/closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return os.stat(path, follow_symlinks=follow_symlinks)  # noqa: PTH116 - Path.stat is us
+
+    monkeypatch.setattr(Path, "stat", stat)
+    for ask in (store.get, store.available):
+        with pytest.raises(UsageError, match="cannot be looked at: Permission denied"):
+            ask("/closed/Image")
+
+
+def test_name_that_is_not_utf8(store: KernelStore, tmp_path: Path, make_image: Callable[..., bytes]) -> None:
+    """Nothing in the Kernel of such a file keeps a report from being written as UTF-8."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Ima\xffge"))
+    path.write_bytes(make_image())
+    kernel = store.get(str(path))
+    for text in (kernel.name, kernel.origin, str(kernel.image)):
+        text.encode()
 
 
 def test_files_beside_go_with_files(store: KernelStore) -> None:

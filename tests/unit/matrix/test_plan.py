@@ -32,7 +32,7 @@ class FakeQemu:
         """See harness.qemu.probe.Qemu."""
         return CpuModel(argument=argument, granules=GRANULES[argument])
 
-    def models_with(self, size: PageSize) -> tuple[str, ...]:
+    def models_with(self, size: PageSize, accel: Accel = Accel.TCG) -> tuple[str, ...]:
         """See harness.qemu.probe.Qemu."""
         return tuple(name for name, granules in GRANULES.items() if size in granules)
 

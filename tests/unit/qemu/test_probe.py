@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import DeadlineExceeded, UsageError
 from harness.qemu import probe
-from harness.qemu.probe import granules_of, resolve_accel
+from harness.qemu.probe import CpuModel, Qemu, granules_of, resolve_accel
 from harness.spec import Accel, PageSize
 
 # Fields of ID_AA64MMFR0_EL1: TGran4 31:28, TGran64 27:24, TGran16 23:20.
@@ -43,3 +45,30 @@ def test_kvm_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_accel(Accel.AUTO) is Accel.KVM
     assert resolve_accel(Accel.KVM) is Accel.KVM
     assert resolve_accel(Accel.TCG) is Accel.TCG
+
+
+def test_models_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that QEMU refuses is left out of a suggestion; under KVM there is none to make."""
+
+    def cpu_model(_qemu: Qemu, argument: str, _accel: Accel) -> CpuModel:
+        if argument == "refused":
+            raise UsageError("QEMU refuses it")
+        if argument == "mute":
+            raise DeadlineExceeded("no answer")
+        return CpuModel(argument=argument, granules=frozenset({PageSize.K16}))
+
+    monkeypatch.setattr(Qemu, "cpu_names", lambda _qemu: ("refused", "mute", "works"))
+    monkeypatch.setattr(Qemu, "cpu_model", cpu_model)
+    qemu = Qemu(program="qemu", version=(7, 2, 0), has_sandbox=True)
+    assert qemu.models_with(PageSize.K16) == ("works",)
+    assert qemu.models_with(PageSize.K4) == ()
+    assert qemu.models_with(PageSize.K16, Accel.KVM) == ()
+
+
+def test_output_that_is_not_utf8(tmp_path: Path) -> None:
+    """A program that answers --version with any bytes is refused with what it said."""
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\nprintf '\\377\\n'\n")
+    program.chmod(0o755)
+    with pytest.raises(UsageError, match="does not look like QEMU"):
+        Qemu.find(str(program))
