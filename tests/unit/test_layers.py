@@ -11,7 +11,8 @@ PACKAGE = Path(harness.__file__).parent
 
 # From the bottom. A layer may import those before it, and itself.
 LAYERS = (
-    {"errors", "deadline", "spec", "verdict", "paths", "cache"},
+    {"errors", "deadline", "spec", "verdict", "paths", "cache", "guarded"},
+    {"vmsa"},
     {"linux"},
     {"kernels", "build"},
     {"channel", "memory"},
