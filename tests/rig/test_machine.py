@@ -112,7 +112,9 @@ def test_close_leaves_nothing(idle_spec: MachineSpec, qemu: Qemu) -> None:
 
 
 PARENT = """
-import pathlib, sys, threading
+import contextlib, pathlib, sys, threading
+from harness.deadline import Deadline
+from harness.errors import DeadlineExceeded
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
 from harness.spec import MachineSpec
@@ -121,7 +123,9 @@ spec = MachineSpec(kernel=pathlib.Path(sys.argv[1]), initrd=pathlib.Path(sys.arg
 machines = []
 thread = threading.Thread(target=lambda: machines.append(Machine(spec, Qemu.find())))
 thread.start()
-thread.join()  # the thread that asked for the machine has ended; the machine must not have
+thread.join()  # the thread that asked for the machine has ended; the machine must not, then or soon after
+with contextlib.suppress(DeadlineExceeded):
+    Deadline.after(1).wait_until(lambda: machines[0].process.exit_status() is not None, "an early end")
 print(machines[0].process.pid, machines[0].process.exit_status(), flush=True)
 sys.stdin.read()
 """
