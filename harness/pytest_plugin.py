@@ -51,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--granule-cpu", default="", metavar="MODEL,…", help="as `granule smoke --cpu`")
     group.addoption("--granule-accel", default="auto", choices=[accel.value for accel in Accel])
     group.addoption("--granule-guest", default="micro", choices=["micro"], help="the guest to boot")
+    group.addoption("--granule-timeout", type=float, metavar="SECONDS", help="as `granule smoke --timeout`")
     group.addoption("--granule-offline", action="store_true", help="take only kernels that are in the cache")
 
 
@@ -105,6 +106,7 @@ def _cells(metafunc: pytest.Metafunc) -> tuple[tuple[Cell, ...], tuple[Skipped, 
         cpus=tuple(cpu.replace("+", ",") for cpu in _words(option("--granule-cpu"))),
         accel=Accel(option("--granule-accel")),
         checks=(),
+        timeout_s=option("--granule-timeout"),
     )
     with Cache() as cache:
         store = KernelStore(cache, offline=option("--granule-offline"))
