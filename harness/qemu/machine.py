@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -44,6 +44,8 @@ class Frozen:
     memory: PhysicalMemory
     vcpus: tuple[str, ...]
     """The gdbstub's ids, in order of vCPU number."""
+    debug_walk: Callable[[int], int | None]
+    """QEMU's own walk of vCPU 0's tables, as that vCPU would at its exception level: an address, or None."""
 
 
 class Machine:
@@ -195,10 +197,23 @@ class Machine:
         self.qmp.execute("stop", deadline)
         try:
             with contextlib.closing(self._memory(deadline)) as memory:
-                yield Frozen(gdb=self._gdb, memory=memory, vcpus=self._gdb.vcpus(deadline))
+                vcpus = self._gdb.vcpus(deadline)
+                yield Frozen(gdb=self._gdb, memory=memory, vcpus=vcpus, debug_walk=self._debug_walk)
         finally:
             with contextlib.suppress(ChannelError):
                 self.qmp.execute("cont", Deadline.after(MONITOR_S))
+
+    def _debug_walk(self, va: int) -> int | None:
+        """HMP `gva2gpa`, which answers `gpa: 0x…` or `Unmapped` (QEMU monitor/hmp-cmds-target.c)."""
+        answer = self.qmp.execute(
+            "human-monitor-command", Deadline.after(MONITOR_S), command_line=f"gva2gpa {va:#x}"
+        ).strip()
+        if answer == "Unmapped":
+            return None
+        try:
+            return int(answer.removeprefix("gpa: "), 16)
+        except ValueError:
+            raise ChannelError(f"QEMU answered gva2gpa {va:#x} with {answer[:80]!r}") from None
 
     def _memory(self, deadline: Deadline, *, private: bool = False) -> SharedRam | PrivateRam:
         size_bytes = self.spec.memory_mib << 20

@@ -18,6 +18,7 @@ from harness.smoke.memory import (
     thp,
 )
 from harness.smoke.page_size import page_size
+from harness.smoke.tables import kernel_tables
 from harness.spec import PageSize
 
 __all__ = ["CHECKS", "Check"]
@@ -42,4 +43,6 @@ CHECKS = (
     Check(run=network),
     Check(run=modules),
     Check(run=hotplug),
+    # Last: what the others did to the tables is looked at too.
+    Check(run=kernel_tables),
 )

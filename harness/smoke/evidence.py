@@ -34,6 +34,15 @@ class Evidence:
             self._findings.append(Finding(what=what, wanted=wanted, seen=seen))
         return condition
 
+    def checked(self, count: int) -> None:
+        """That many facts were compared elsewhere; those that do not hold come through `found`."""
+        self._expectations += count
+
+    def found(self, finding: Finding) -> None:
+        """A finding that was made elsewhere."""
+        if len(self._findings) < FINDING_LIMIT:
+            self._findings.append(finding)
+
     def tap(self, what: str, tap: TapResult, status: int) -> None:
         """Expect every point of a probe's output to be ok, the plan complete, and its exit status 0.
 

@@ -14,6 +14,7 @@ LAYERS = (
     {"errors", "deadline", "spec", "verdict", "paths", "cache", "guarded"},
     {"vmsa"},
     {"linux"},
+    {"check"},
     {"kernels", "build"},
     {"channel", "memory"},
     {"qemu"},
