@@ -47,8 +47,8 @@ def test_shared_and_private_readers_agree(idle_spec: MachineSpec, qemu: Qemu) ->
         registers = frozen.gdb.registers(frozen.vcpus[0], ("pc",), Deadline.after(10))
         pc = registers["pc"]
         private = machine._memory(Deadline.after(10), private=True)
-        assert frozen.memory.read(pc, 4) == bytes.fromhex("00000014")
-        assert private.read(pc, 64) == frozen.memory.read(pc, 64)
+        # In the payload, or still in QEMU's boot stub before it: code either way.
+        assert private.read(pc, 64) == frozen.memory.read(pc, 64) != bytes(64)
         for reader in (frozen.memory, private):
             with pytest.raises(ChannelError, match="not within RAM"):
                 reader.read(RAM_BASE_PA - 8, 8)
