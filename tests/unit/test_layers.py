@@ -14,6 +14,7 @@ LAYERS = (
     {"errors", "deadline", "spec", "verdict", "paths", "cache", "guarded"},
     {"vmsa"},
     {"linux"},
+    {"bulk"},
     {"check"},
     {"kernels", "build"},
     {"channel", "memory"},

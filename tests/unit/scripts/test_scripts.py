@@ -93,6 +93,7 @@ def test_shellcheck_needs_no_git(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     checked = set(calls(checkout, "shellcheck ")[0].split()[1:])
     assert checked == {
-        ".ci/run", "harness/spawn.sh", "scripts/bench-boot", "scripts/bootstrap", "scripts/new",
+        ".ci/run", "harness/spawn.sh", "scripts/bench-boot", "scripts/bench-tables", "scripts/bootstrap",
+        "scripts/new",
         "scripts/smoke", "scripts/test",
     }  # fmt: skip
