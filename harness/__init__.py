@@ -5,6 +5,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     errors deadline spec verdict paths cache guarded    values and the few services everyone uses
     vmsa        the page-table model: an executable specification of stage 1 translation
     linux       parsers of what Linux stores and prints
+    bulk        whole tables at once, equal to the model
     check       the cross-check: the model against what a guest holds
     kernels     where kernels come from
     build       initramfs, guest programs, disk images

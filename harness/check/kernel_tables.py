@@ -10,21 +10,11 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from harness.bulk import Leaves, Reads, permissions, walk_all
 from harness.verdict import Finding
-from harness.vmsa import (
-    Anomaly,
-    AnomalyKind,
-    Mapping,
-    Memory,
-    Permissions,
-    Regime,
-    Right,
-    Translation,
-    mappings,
-    memory_type,
-    permissions,
-    walk,
-)
+from harness.vmsa import Anomaly, AnomalyKind, Memory, Regime, Right, Translation, memory_type, walk
 from harness.vmsa.attributes import NormalMemory
 
 __all__ = ["KernelTables", "Walker", "check_kernel_tables"]
@@ -38,8 +28,6 @@ SHOWN = 3
 
 # KASAN maps thousands of shadow entries through one table, and a kernel may share tables at will.
 NOT_A_FAULT = frozenset({AnomalyKind.TABLE_SHARED})
-# Of a descriptor, what is left when the output address is taken out: attributes above and below it.
-ATTRIBUTE_BITS = ~((1 << 50) - (1 << 12))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +49,13 @@ def check_kernel_tables(
     Arguments: `walker`, the second opinion, or None where there is none; `ram`, the physical addresses that
     are RAM; `seed` chooses the sample.
     """
-    leaves: list[Mapping] = []
-    findings: list[Finding] = []
-    for found in mappings(regime, memory):
-        if isinstance(found, Mapping):
-            leaves.append(found)
-        elif found.kind not in NOT_A_FAULT:
-            findings.append(_anomaly(found))
+    leaves = walk_all(regime, Reads(memory))
+    findings = [_anomaly(found) for found in leaves.anomalies if found.kind not in NOT_A_FAULT]
     findings += _by_rules(regime, leaves, ram)
     addresses = tuple(_sample(leaves, random.Random(seed))) if walker is not None else ()  # noqa: S311
     if walker is not None:
         findings += _by_walker(regime, memory, walker, addresses)
-    if not leaves:
+    if not len(leaves):
         findings.append(Finding(what="kernel page tables", wanted="leaves", seen="none"))
     return KernelTables(leaves=len(leaves), compared=len(addresses), findings=tuple(findings))
 
@@ -86,35 +69,39 @@ def _anomaly(found: Anomaly) -> Finding:
     )
 
 
-def _by_rules(regime: Regime, leaves: list[Mapping], ram: range) -> Iterator[Finding]:
+def _by_rules(regime: Regime, leaves: Leaves, ram: range) -> Iterator[Finding]:
     """No leaf is writable and executable, none is open to EL0, and Normal memory is RAM."""
-    rights: dict[tuple[object, ...], Permissions] = {}
-    broken: dict[str, list[Mapping]] = {}
-    for leaf in leaves:
-        key = (leaf.word & ATTRIBUTE_BITS, leaf.level, leaf.inherited)
-        if key not in rights:
-            rights[key] = permissions(regime, leaf.leaf, leaf.inherited)
-        allowed = rights[key]
-        if Right.WRITE in allowed.privileged and Right.EXECUTE in allowed.privileged:
-            broken.setdefault("writable and executable", []).append(leaf)
-        if allowed.user & (Right.READ | Right.WRITE | Right.EXECUTE):
-            broken.setdefault(f"open to EL0 ({allowed.user})", []).append(leaf)
-        inside = leaf.oa in ram and leaf.oa + leaf.size_bytes - 1 in ram
-        if not inside and isinstance(memory_type(regime, leaf.leaf), NormalMemory):
-            broken.setdefault("Normal memory outside RAM", []).append(leaf)
+    rights = permissions(regime, leaves)
+    user = rights.user_may(Right.READ) | rights.user_may(Right.WRITE) | rights.user_may(Right.EXECUTE)
+    last = leaves.pa + (leaves.size_bytes - np.uint64(1))
+    outside = np.flatnonzero((leaves.pa < np.uint64(ram.start)) | (last >= np.uint64(ram.stop)))
+    # Few leaves are outside RAM, and most of those are devices: the specification says which.
+    stray = [
+        index for index in outside if isinstance(memory_type(regime, leaves[int(index)].leaf), NormalMemory)
+    ]
+    broken = {
+        "writable and executable": np.flatnonzero(
+            rights.privileged_may(Right.WRITE) & rights.privileged_may(Right.EXECUTE)
+        ),
+        "open to EL0": np.flatnonzero(user),
+        "Normal memory outside RAM": np.array(stray, dtype=np.intp),
+    }
     for what, which in broken.items():
-        places = ", ".join(f"{leaf.va:#x} -> {leaf.oa:#x} ({leaf.word:#x})" for leaf in which[:SHOWN])
-        yield Finding(what=f"kernel leaves: {what}", wanted="none", seen=f"{len(which)}: {places}")
+        if len(which):
+            shown = [leaves[index] for index in which[:SHOWN]]
+            places = ", ".join(f"{leaf.va:#x} -> {leaf.oa:#x} ({leaf.word:#x})" for leaf in shown)
+            yield Finding(what=f"kernel leaves: {what}", wanted="none", seen=f"{len(which)}: {places}")
 
 
-def _sample(leaves: list[Mapping], chance: random.Random) -> Iterator[int]:
+def _sample(leaves: Leaves, chance: random.Random) -> Iterator[int]:
     """Addresses within leaves, and just before and after them, where a hole may be."""
-    for leaf in chance.sample(leaves, min(SAMPLED_LEAVES, len(leaves))):
-        yield leaf.va + chance.randrange(leaf.size_bytes)
-    for leaf in chance.sample(leaves, min(SAMPLED_EDGES, len(leaves))):
-        yield leaf.va - 1
+    count = len(leaves)
+    for index in chance.sample(range(count), min(SAMPLED_LEAVES, count)):
+        yield leaves[index].va + chance.randrange(leaves[index].size_bytes)
+    for index in chance.sample(range(count), min(SAMPLED_EDGES, count)):
+        yield leaves[index].va - 1
         # The last leaf of the address space has nothing after it.
-        yield leaf.end_va & (1 << 64) - 1 or leaf.va
+        yield leaves[index].end_va & (1 << 64) - 1 or leaves[index].va
 
 
 def _by_walker(
