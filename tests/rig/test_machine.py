@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -145,4 +146,9 @@ def test_qemu_dies_with_a_killed_parent(idle_spec: MachineSpec, tmp_path: Path) 
         assert _is_alive(int(pid))
         parent.kill()
         parent.wait()
-    Deadline.after(10).wait_until(lambda: not _is_alive(int(pid)), "QEMU's death")
+    try:
+        Deadline.after(10).wait_until(lambda: not _is_alive(int(pid)), "QEMU's death")
+    finally:
+        # A test that fails here has an orphan on its hands, which would spin for ever.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
