@@ -16,7 +16,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     smoke       the checks
     matrix      cells: expand, refuse, run
     report      terminal, HTML, JSON, JUnit
-    cli, pytest_plugin
+    cli, pytest_plugin, entry
 """
 
 __version__ = "0.1.0"

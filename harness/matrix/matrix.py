@@ -20,7 +20,7 @@ from harness.matrix.cell import Cell
 from harness.matrix.plan import Plan
 from harness.matrix.record import cell_without_guest
 from harness.matrix.run import Bench, machine_spec, run_cell
-from harness.qemu.process import kill_all
+from harness.qemu.process import allow_starts, kill_all
 from harness.verdict import CellResult, CheckResult, MatrixResult, Skipped
 
 __all__ = ["Listener", "default_jobs", "run_matrix"]
@@ -121,6 +121,7 @@ def run_matrix(
             future.cancel()
         kill_all()
         pool.shutdown(wait=True)
+        allow_starts()
         on_interrupt(result_so_far())
         raise
     finally:

@@ -13,7 +13,7 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded, InfraError, ToolMissing
 from harness.guarded import guarded
 
-__all__ = ["QemuProcess", "kill_all"]
+__all__ = ["QemuProcess", "allow_starts", "kill_all"]
 
 STDERR_LIMIT_BYTES = 1 << 16
 
@@ -27,11 +27,19 @@ _STOPPED = threading.Event()
 
 
 def kill_all() -> None:
-    """Kill every QEMU of this process, now and from now on: whoever waits for one is answered at once."""
+    """Kill every QEMU of this process, and any that starts until `allow_starts`.
+
+    Whoever waits for one of them is answered at once.
+    """
     with _RUNNING_LOCK:
         _STOPPED.set()
         for process in _RUNNING:
             process.kill()
+
+
+def allow_starts() -> None:
+    """Let QEMUs start again after `kill_all`, once whoever was stopped by it has ended."""
+    _STOPPED.clear()
 
 
 class QemuProcess:

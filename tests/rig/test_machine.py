@@ -17,6 +17,7 @@ from harness.errors import ChannelError, DeadlineExceeded, InfraError, LaunchErr
 from harness.memory.ram import RAM_BASE_PA
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
+from harness.qemu.process import allow_starts, kill_all
 from harness.spec import Disk, MachineSpec
 
 
@@ -152,3 +153,17 @@ def test_qemu_dies_with_a_killed_parent(idle_spec: MachineSpec, tmp_path: Path) 
         # A test that fails here has an orphan on its hands, which would spin for ever.
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
+
+
+def test_kill_all_holds_until_starts_are_allowed(idle_spec: MachineSpec, qemu: Qemu) -> None:
+    """kill_all ends what runs and what is being started, and is over when starts are allowed again."""
+    with Machine(idle_spec, qemu) as machine:
+        try:
+            kill_all()
+            assert machine.process.wait(Deadline.after(10)) == -signal.SIGKILL
+            with pytest.raises(LaunchError):
+                Machine(idle_spec, qemu)
+        finally:
+            allow_starts()
+    with Machine(idle_spec, qemu) as machine:
+        assert machine.process.exit_status() is None

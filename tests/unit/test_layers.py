@@ -23,6 +23,7 @@ LAYERS = (
     {"matrix"},
     {"report"},
     {"doctor", "cli", "pytest_plugin"},
+    {"entry"},
 )
 
 # Libraries with one home each, so that another could take their place.

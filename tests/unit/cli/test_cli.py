@@ -101,3 +101,23 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     script = f'{sys.executable} -c "{MAIN}" smoke --list-checks | head -n 1'
     done = subprocess.run(("sh", "-c", script), capture_output=True, text=True, check=False, timeout=60)
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_while_starting() -> None:
+    """Ctrl-C before the program has been imported is no traceback either."""
+    script = (
+        "import builtins, sys\n"
+        "real = builtins.__import__\n"
+        "def interrupted(name, *rest, **more):\n"
+        "    if name == 'harness.cli':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return real(name, *rest, **more)\n"
+        "builtins.__import__ = interrupted\n"
+        "from harness.entry import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", script), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stderr == "granule: interrupted\n"
