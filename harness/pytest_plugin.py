@@ -31,7 +31,7 @@ from harness.matrix.judge import kernel_log
 from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
 from harness.matrix.record import CellEnded, Record
-from harness.matrix.run import Bench, machine_spec, page_size_in_force, power_off, subject_of
+from harness.matrix.run import Bench, expect_page_size, machine_spec, power_off, subject_of
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
 from harness.smoke.subject import Subject
@@ -157,17 +157,14 @@ def granule_guest(granule_cell: Cell, granule_bench: Bench, granule_kernels: Ker
     patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
     record = Record()
     with Machine(machine_spec(cell, kernel, bench), bench.qemu) as machine:
-        try:
-            boot(machine, Symbols(kernel), patience, record)
-        except (CellEnded, ChannelError) as error:
-            why = record.reason or str(error)
-            pytest.fail("\n".join([f"{cell.id}: {why}", *record.diagnosis, _console(machine)]), pytrace=False)
         # The tests of a cell may take as long as they like; each command has its own limit.
         subject = subject_of(cell, kernel, machine, patience, Deadline.after(float("inf")))
-        in_force = page_size_in_force(subject)
-        if in_force is not cell.page_size:
-            seen = in_force.label if in_force else "none"
-            pytest.fail(f"WRONG_PAGE_SIZE: asked for {cell.page_size.label}, got {seen}", pytrace=False)
+        try:
+            boot(machine, Symbols(kernel), patience, record)
+            expect_page_size(subject, record)
+        except (CellEnded, ChannelError) as error:
+            why = f"{record.verdict.value}: {record.reason}" if record.reason else str(error)
+            pytest.fail("\n".join([f"{cell.id}: {why}", *record.diagnosis, _console(machine)]), pytrace=False)
         guest = _Guest(subject)
         yield guest
         guest.look()

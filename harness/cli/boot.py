@@ -27,7 +27,7 @@ from harness.matrix.judge import judge_gone
 from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
 from harness.matrix.record import CellEnded, Record
-from harness.matrix.run import machine_spec, page_size_in_force, subject_of
+from harness.matrix.run import expect_page_size, machine_spec, subject_of
 from harness.qemu.machine import Machine
 from harness.report.terminal import make_console
 from harness.smoke import Check
@@ -86,14 +86,8 @@ def boot(
     with Machine(machine_spec(cell, kernel, setting.bench), setting.bench.qemu) as machine:
         try:
             boot_guest(machine, Symbols(kernel), patience, record)
-            seen = page_size_in_force(
-                subject_of(cell, kernel, machine, patience, Deadline.after(patience.boot_s))
-            )
-            if seen is not cell.page_size:
-                label = seen.label if seen else "none"
-                raise record.end(
-                    Verdict.WRONG_PAGE_SIZE, f"asked for {cell.page_size.label}, in force is {label}"
-                )
+            soon = Deadline.after(patience.boot_s)
+            expect_page_size(subject_of(cell, kernel, machine, patience, soon), record)
             put_all(machine.shell, put, Deadline.after(patience.command_s))
             status = _use(machine, command, console, options["timeout_s"])
         except CellEnded:

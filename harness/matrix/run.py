@@ -29,7 +29,7 @@ from harness.smoke.subject import Subject
 from harness.spec import MachineSpec, PageSize, Wire
 from harness.verdict import CellResult, CheckResult, Verdict
 
-__all__ = ["Bench", "machine_spec", "page_size_in_force", "power_off", "run_cell", "subject_of"]
+__all__ = ["Bench", "expect_page_size", "machine_spec", "power_off", "run_cell", "subject_of"]
 
 CONSOLE_KEPT_BYTES = 256 << 10
 AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
@@ -141,15 +141,21 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
 
 
 def _ask(cell: Cell, subject: Subject, record: Record, on_check: OnCheck) -> None:
-    record.in_force = page_size_in_force(subject)
-    if record.in_force is not cell.page_size:
-        seen = record.in_force.label if record.in_force else "none that arm64 has"
-        raise record.end(Verdict.WRONG_PAGE_SIZE, f"asked for {cell.page_size.label}, in force is {seen}")
+    expect_page_size(subject, record)
     for check in cell.checks:
         if subject.deadline.expired():
             raise CommandTimeout(f"the cell's time was over before {check.name}", guest_answers=True)
         _add(check.result(subject), record, on_check)
         subject.machine.raise_if_gone()
+
+
+def expect_page_size(subject: Subject, record: Record) -> None:
+    """Record the page size in force; raises CellEnded with WRONG_PAGE_SIZE if it is not the one asked for."""
+    asked, seen = subject.page_size, page_size_in_force(subject)
+    record.in_force = seen
+    if seen is not asked:
+        label = seen.label if seen else "none that arm64 has"
+        raise record.end(Verdict.WRONG_PAGE_SIZE, f"asked for {asked.label}, in force is {label}")
 
 
 def page_size_in_force(subject: Subject) -> PageSize | None:

@@ -84,7 +84,6 @@ class Machine:
         self.console = Console(ours["console"])
         self._cleanup.callback(self.console.close)
         self.shell = Shell(ours["shell"], self.raise_if_gone)
-        self.shell_socket = ours["shell"]
         self._gdb = Gdbstub(ours["gdb"])
         self.wire = EchoPeer(ours["wire"]) if wired else None
         if self.wire is not None:
