@@ -12,7 +12,7 @@ from typing import Protocol
 
 from harness.errors import ChannelError
 
-__all__ = ["RAM_BASE_PA", "PhysicalMemory", "PrivateRam", "SharedRam", "make_ram"]
+__all__ = ["RAM_BASE_PA", "PhysicalMemory", "PrivateRam", "SharedRam", "WritableMemory", "make_ram"]
 
 RAM_BASE_PA = 0x4000_0000
 """Where the `virt` machine puts RAM, in one block (QEMU hw/arm/virt.c, `base_memmap`)."""
@@ -21,8 +21,21 @@ RAM_BASE_PA = 0x4000_0000
 class PhysicalMemory(Protocol):
     """Something that answers reads of a guest's physical memory."""
 
+    @property
+    def ranges(self) -> tuple[range, ...]:
+        """The physical addresses that are there, in order."""
+        ...
+
     def read(self, pa: int, size_bytes: int) -> bytes:
         """The bytes at physical address `pa`; raises ChannelError when any of them is not RAM."""
+        ...
+
+
+class WritableMemory(PhysicalMemory, Protocol):
+    """Memory of a stopped machine, which faults can be planted in."""
+
+    def write(self, pa: int, data: bytes) -> None:
+        """Store bytes at physical address `pa`; raises ChannelError when any of them is not RAM."""
         ...
 
 
@@ -47,12 +60,22 @@ class SharedRam:
     """RAM whose file QEMU maps shared: a map of our own shows every write at once."""
 
     def __init__(self, descriptor: int, size_bytes: int) -> None:
-        self._map = mmap.mmap(descriptor, size_bytes, prot=mmap.PROT_READ)
+        self._map = mmap.mmap(descriptor, size_bytes)
+
+    @property
+    def ranges(self) -> tuple[range, ...]:
+        """See PhysicalMemory."""
+        return (range(RAM_BASE_PA, RAM_BASE_PA + len(self._map)),)
 
     def read(self, pa: int, size_bytes: int) -> bytes:
         """See PhysicalMemory."""
         offset = _offset(pa, size_bytes, len(self._map))
         return self._map[offset : offset + size_bytes]
+
+    def write(self, pa: int, data: bytes) -> None:
+        """See WritableMemory."""
+        offset = _offset(pa, len(data), len(self._map))
+        self._map[offset : offset + len(data)] = data
 
     def close(self) -> None:
         """Unmap."""
@@ -67,9 +90,14 @@ class PrivateRam:
     """
 
     def __init__(self, pid: int, hva: int, size_bytes: int) -> None:
-        self._descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         self._hva = hva
         self._size_bytes = size_bytes
+
+    @property
+    def ranges(self) -> tuple[range, ...]:
+        """See PhysicalMemory."""
+        return (range(RAM_BASE_PA, RAM_BASE_PA + self._size_bytes),)
 
     def read(self, pa: int, size_bytes: int) -> bytes:
         """See PhysicalMemory."""
@@ -78,6 +106,12 @@ class PrivateRam:
         if len(data) != size_bytes:
             raise ChannelError(f"QEMU's memory gave {len(data)} of {size_bytes} bytes at {pa:#x}")
         return data
+
+    def write(self, pa: int, data: bytes) -> None:
+        """See WritableMemory."""
+        offset = _offset(pa, len(data), self._size_bytes)
+        if os.pwrite(self._descriptor, data, self._hva + offset) != len(data):
+            raise ChannelError(f"QEMU's memory did not take {len(data)} bytes at {pa:#x}")
 
     def close(self) -> None:
         """Let go of QEMU's memory."""

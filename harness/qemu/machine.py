@@ -7,8 +7,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from types import TracebackType
 
 from harness.channel.console import Console
@@ -18,14 +17,15 @@ from harness.channel.shell import Shell
 from harness.channel.transcript import Transcript
 from harness.deadline import Deadline
 from harness.errors import ChannelError, GuestGone, InfraError, LaunchError, QemuDied
-from harness.memory.ram import RAM_BASE_PA, PhysicalMemory, PrivateRam, SharedRam, make_ram
+from harness.memory.ram import RAM_BASE_PA, PrivateRam, SharedRam, make_ram
 from harness.qemu.argv import Lines, qemu_argv
+from harness.qemu.frozen import Frozen
 from harness.qemu.probe import Qemu
 from harness.qemu.process import QemuProcess
 from harness.qemu.wire import EchoPeer
 from harness.spec import Disk, MachineSpec
 
-__all__ = ["Frozen", "Machine"]
+__all__ = ["Machine"]
 
 LAUNCH_S = 30.0
 MONITOR_S = 10.0
@@ -34,18 +34,6 @@ LAST_WORDS_QUIET_S = 0.3
 LAST_WORDS_LIMIT_S = 3.0
 # QEMU sends the event before it ends; it may still be on its way through our side of the socket.
 LAST_WORDS_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
-    """What can be read of a machine while, and only while, its vCPUs are stopped."""
-
-    gdb: Gdbstub
-    memory: PhysicalMemory
-    vcpus: tuple[str, ...]
-    """The gdbstub's ids, in order of vCPU number."""
-    debug_walk: Callable[[int], int | None]
-    """QEMU's own walk of vCPU 0's tables, as that vCPU would at its exception level: an address, or None."""
 
 
 class Machine:
@@ -196,23 +184,10 @@ class Machine:
         self.qmp.execute("stop", deadline)
         try:
             with contextlib.closing(self._memory(deadline)) as memory:
-                vcpus = self._gdb.vcpus(deadline)
-                yield Frozen(gdb=self._gdb, memory=memory, vcpus=vcpus, debug_walk=self._debug_walk)
+                yield Frozen(gdb=self._gdb, qmp=self.qmp, memory=memory, vcpus=self._gdb.vcpus(deadline))
         finally:
             with contextlib.suppress(ChannelError):
                 self.qmp.execute("cont", Deadline.after(MONITOR_S))
-
-    def _debug_walk(self, va: int) -> int | None:
-        """HMP `gva2gpa`, which answers `gpa: 0x…` or `Unmapped` (QEMU monitor/hmp-cmds-target.c)."""
-        answer = self.qmp.execute(
-            "human-monitor-command", Deadline.after(MONITOR_S), command_line=f"gva2gpa {va:#x}"
-        ).strip()
-        if answer == "Unmapped":
-            return None
-        try:
-            return int(answer.removeprefix("gpa: "), 16)
-        except ValueError:
-            raise ChannelError(f"QEMU answered gva2gpa {va:#x} with {answer[:80]!r}") from None
 
     def _memory(self, deadline: Deadline, *, private: bool = False) -> SharedRam | PrivateRam:
         size_bytes = self.spec.memory_mib << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.check.kernel_tables import KernelTables, check_kernel_tables
 from harness.deadline import Deadline
 from harness.memory.ram import RAM_BASE_PA
-from harness.qemu.machine import Frozen
+from harness.qemu.frozen import Frozen
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
 from harness.vmsa import Regime, Registers, VaRange, derive

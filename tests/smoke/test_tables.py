@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +11,6 @@ from harness.kernels.store import KernelStore
 from harness.matrix.cell import Request
 from harness.matrix.plan import plan
 from harness.matrix.run import Bench, run_cell
-from harness.memory.ram import RAM_BASE_PA
 from harness.smoke import Check
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
@@ -51,8 +49,7 @@ def _plant(subject: Subject, change: Callable[[int], int]) -> int:
                 assert isinstance(found, Translation)
                 step = found.chain[-1]
                 assert step.word is not None
-                word = change(step.word).to_bytes(8, "little")
-                os.pwrite(subject.machine._ram, word, step.pa - RAM_BASE_PA)
+                frozen.memory.write(step.pa, change(step.word).to_bytes(8, "little"))
                 return leaf.va
     raise AssertionError("no kernel text was found")
 

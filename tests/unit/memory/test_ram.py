@@ -45,3 +45,14 @@ def test_reads_outside_ram_are_refused(ram: tuple[int, SharedRam], pa: int, size
     """An address or length that leaves RAM is an error that names the range, never other bytes."""
     with pytest.raises(ChannelError, match="not within RAM"):
         ram[1].read(pa, size_bytes)
+
+
+def test_what_is_written_is_read(ram: tuple[int, SharedRam]) -> None:
+    """A planted word is what reads give afterwards; one that leaves RAM is refused and changes nothing."""
+    reader = ram[1]
+    assert reader.ranges == (range(RAM_BASE_PA, RAM_BASE_PA + (1 << 20)),)
+    reader.write(RAM_BASE_PA + 8, b"granule!")
+    assert reader.read(RAM_BASE_PA, 24) == bytes(8) + b"granule!" + bytes(8)
+    with pytest.raises(ChannelError, match="not within RAM"):
+        reader.write(RAM_BASE_PA + (1 << 20) - 4, b"granule!")
+    assert reader.read(RAM_BASE_PA + (1 << 20) - 4, 4) == bytes(4)
