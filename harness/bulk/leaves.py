@@ -19,7 +19,15 @@ from harness.vmsa.mapping import Anomaly, AnomalyKind, Mapping
 from harness.vmsa.regime import Regime
 from harness.vmsa.walk import is_contiguous
 
-__all__ = ["INHERITED_SHIFT", "KINDS", "Anomalies", "Leaves", "addresses", "groups_log2", "unpacked"]
+__all__ = [
+    "INHERITED_SHIFT",
+    "KINDS",
+    "Anomalies",
+    "Leaves",
+    "addresses",
+    "groups_log2",
+    "unpacked",
+]
 
 KINDS: Final = tuple(AnomalyKind)
 """The kinds of anomaly, by their number in a column."""
@@ -49,6 +57,8 @@ def addresses(address_format: AddressFormat, words: Words, lo: int) -> Words:
         case AddressFormat.LPA2:
             high = (words & np.uint64(0x300)) << np.uint64(42)
             return words & np.uint64(ones(50) & ~ones(lo)) | high
+        case AddressFormat.D128:
+            return words & np.uint64(ones(56) & ~ones(lo))  # of the lower halves
 
 
 def groups_log2(regime: Regime, leaves: LeafEntries | Anomalies) -> Small:
@@ -134,13 +144,14 @@ class Leaves:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Mapping:
-        level, word, oa = int(self.level[index]), int(self.word[index]), int(self.pa[index])
-        leaf = Page(word, level, oa) if level == FINAL_LEVEL else Block(word, level, oa)
+        level, word, size_log2 = int(self.level[index]), int(self.word[index]), int(self.size_log2[index])
+        written = self.regime.address_format.address(word, size_log2)
+        leaf = Page(word, level, written) if level == FINAL_LEVEL else Block(word, level, written)
         return Mapping(
             va=int(self.va[index]),
-            size_bytes=1 << int(self.size_log2[index]),
+            size_bytes=1 << size_log2,
             level=level,
-            oa=oa,
+            oa=int(self.pa[index]),
             leaf=leaf,
             inherited=unpacked(int(self.inherited[index])),
             contiguous=is_contiguous(self.regime, leaf),
@@ -156,7 +167,7 @@ class Leaves:
 
     @property
     def pa(self) -> Words:
-        """Output addresses as written, the bits below the size zero."""
+        """Output addresses: where the first address of each leaf is translated to (Mapping.oa)."""
         return self.entries.pa
 
     @property

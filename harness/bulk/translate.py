@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.bulk.columns import Bools, Columns, LeafEntries, Words
-from harness.bulk.leaves import Anomalies, Leaves, groups_log2
+from harness.bulk.leaves import Anomalies, Leaves, addresses, groups_log2
 from harness.vmsa.descriptor import Leaf
 from harness.vmsa.field import ones
 from harness.vmsa.geometry import FINAL_LEVEL
@@ -88,13 +88,12 @@ def _untagged(regime: Regime, vas: Words) -> Words:
 def segments(leaves: Leaves, *, choices: Choices = _DEFAULT) -> Segments:
     """What leaves translate, for repeated use; `choices` as for `harness.vmsa.walk`.
 
-    What the specification does not map but would translate is here too: tables that are shared, and leaves
-    whose output address is in range only after a contiguous group took its part of it.
+    Tables that are shared are here too, which are no leaves; and where the Contiguous bit is not honoured,
+    leaves whose output address is in range only as it is written.
     """
     regime, entries, odd = leaves.regime, leaves.entries, leaves.anomalies
-    if choices.honour_contiguous:
+    if not choices.honour_contiguous:
         beyond = odd.take(odd.of_kind(AnomalyKind.OUTPUT_OUT_OF_RANGE))
-        beyond = beyond.take(groups_log2(regime, beyond) > beyond.size_log2)
         if len(beyond):
             entries = LeafEntries.join([entries, _as_leaves(beyond)]).in_order()
     group_log2 = groups_log2(regime, entries)
@@ -106,11 +105,11 @@ def segments(leaves: Leaves, *, choices: Choices = _DEFAULT) -> Segments:
         usable &= ~(grouped & (group_log2 > regime.iasize_bits))
     if choices.nt_faults:
         usable &= ~((entries.level < FINAL_LEVEL) & _has(entries.word, Leaf.nt.mask))
-    pa = entries.pa
-    if choices.honour_contiguous and grouped.any():
-        low: Words = (np.uint64(1) << group_log2.astype(np.uint64)) - np.uint64(1)
-        pa = pa & ~low | entries.va & low
     size_bytes = np.uint64(1) << entries.size_log2.astype(np.uint64)
+    pa = entries.pa
+    if not choices.honour_contiguous and grouped.any():
+        pa = addresses(regime.address_format, entries.word, regime.geometry.granule_log2)
+        pa &= ~(size_bytes - np.uint64(1))
     mapped = _Spans(va=entries.va, size_bytes=size_bytes, to=pa)
     return Segments(
         regime=regime,

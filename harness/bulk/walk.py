@@ -17,7 +17,8 @@ import numpy as np
 from harness.bulk.columns import Bools, Entries, LeafEntries, Output, Words
 from harness.bulk.leaves import INHERITED_SHIFT, KINDS, Anomalies, Leaves, addresses
 from harness.bulk.memory import Reads, TableSource
-from harness.vmsa.descriptor import AddressFormat
+from harness.vmsa.descriptor import AddressFormat, Leaf
+from harness.vmsa.field import ones
 from harness.vmsa.geometry import FINAL_LEVEL
 from harness.vmsa.mapping import MAX_TABLES, AnomalyKind
 from harness.vmsa.regime import Regime
@@ -45,8 +46,13 @@ def walk_all(
     `memory` is a Ram, or a reader as the specification takes it. A table that is reached again at the same
     level is TABLE_SHARED and read again only with `expand_shared`. `max_tables` is the specification's
     unless given, or fewer with `expand_shared`: as many as have 2^25 descriptors. Whatever the tables hold
-    is a value; raises MemoryError where leaves, 27 bytes each, do not fit.
+    is a value; raises MemoryError where leaves, 27 bytes each, do not fit, and ValueError for what is not
+    read in bulk: stage 2, and tables of 128-bit descriptors.
     """
+    if not isinstance(regime, Regime):
+        raise ValueError("stage 2 is not read in bulk: ask harness.vmsa.mappings")
+    if regime.address_format is AddressFormat.D128:
+        raise ValueError("tables of 128-bit descriptors are not read in bulk: ask harness.vmsa.mappings")
     if max_tables is None:
         expanded = _EXPANDED_ENTRIES >> regime.geometry.stride_bits
         max_tables = min(MAX_TABLES, expanded) if expand_shared else MAX_TABLES
@@ -150,7 +156,8 @@ class _Survey:
         return (self.in_range(level, high), none) if level == FINAL_LEVEL else (none, high)
 
     def in_range(self, level: int, leaves: Entries) -> Entries:
-        """The leaves whose output address can be had, the others noted."""
+        """The leaves whose output address can be had, the others noted (walk.leaf_oa, oa_out_of_range)."""
+        leaves = self.with_group_bits(level, leaves)
         if self.regime.oasize_bits >= self.regime.address_format.address_bits:
             return leaves
         beyond = self.out_of_range(leaves.pa)
@@ -159,6 +166,19 @@ class _Survey:
         size_log2 = self.regime.geometry.size_log2(level)
         self.note(AnomalyKind.OUTPUT_OUT_OF_RANGE, level, leaves.take(beyond), size_log2)
         return leaves.take(~beyond)
+
+    def with_group_bits(self, level: int, leaves: Entries) -> Entries:
+        """The leaves, those of a contiguous group with the group's address bits taken from their own."""
+        group = self.regime.geometry.contiguous_log2(level)
+        if not group or self.regime.pnch:
+            return leaves
+        bit = np.uint64(Leaf.contiguous.mask)
+        # One pass that makes no column, for the many tables that have no such leaf.
+        if not np.bitwise_or.reduce(leaves.word) & bit:
+            return leaves
+        marked = (leaves.word & bit).astype(np.bool_)
+        low = np.uint64(ones(group + self.regime.geometry.size_log2(level)))
+        return replace(leaves, pa=np.where(marked, leaves.pa & ~low | leaves.va & low, leaves.pa))
 
 
 def _anomalies(

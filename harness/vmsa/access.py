@@ -98,7 +98,9 @@ class Permissions:
 
 
 def permissions(regime: Regime, leaf: Leaf, inherited: TableAttributes, *, pan: bool = False) -> Permissions:
-    """The rights of EL1 (EL2 in a host) and of EL0; `pan` is PSTATE.PAN.
+    """The rights of EL1 (EL2 in its own regimes) and of EL0; `pan` is PSTATE.PAN.
+
+    EL0 has none in a regime of one range.
 
     A clean leaf that hardware may not make dirty is not writable. TCR.E0PD, which hides a range from EL0
     whole, is not a property of leaves and is left to `walk`.
@@ -114,6 +116,8 @@ def controls(
     regime: Regime, leaf: Leaf, inherited: TableAttributes, *, el: int, pan: bool = False
 ) -> Controls:
     """Base rights and overlay of one exception level (ASL AArch64_S1ComputePermissions)."""
+    if el == 0 and not regime.name.has_unprivileged:
+        return Controls(base=Right.NONE, overlay=None)
     pan = pan and regime.has_pan
     if regime.pie:
         base, wxn, overlaid = _indirect(regime, leaf, el=el, pan=pan)
@@ -137,6 +141,11 @@ def _direct(
     if regime.hpd:
         inherited = TableAttributes()
     read_only = bool(leaf.ap & 0b10) and not (regime.ha and regime.hd and leaf.dbm)
+    if not regime.name.has_unprivileged:
+        # AP[1] and APTable[0] say nothing; XN and XNTable are where UXN and UXNTable are.
+        w = not read_only and not inherited.ap_table & 0b10
+        x = not (leaf.uxn or inherited.uxn_table)
+        return _rights(True, w, x), regime.wxn and w and x
     for_user = bool(leaf.ap & 0b01)
     pr, pw = True, not read_only
     ur, uw = for_user, for_user and not read_only
@@ -161,6 +170,8 @@ def _indirect(regime: Regime, leaf: Leaf, *, el: int, pan: bool) -> tuple[Right,
     shift = 4 * leaf.pi_index
     ppi, upi = regime.pir >> shift & 0xF, regime.pire0 >> shift & 0xF
     privileged, user = _INDIRECT[ppi], _INDIRECT[upi]
+    if not regime.name.has_unprivileged:
+        return privileged, ppi == 6, ppi < 8
     if privileged & (Right.EXECUTE | Right.GCS) and user & (Right.WRITE | Right.GCS):
         privileged = user = Right.NONE
     if pan and upi != 0:

@@ -1,27 +1,38 @@
-"""From raw registers to what they mean for one range of addresses: the only place that derives it.
+"""From raw registers to what they mean for one range of addresses at stage 1: the only place that derives it.
 
 A `Regime` holds effective values only: a bit of a feature that the ID registers do not announce has no
-effect there (ASL AArch64_S1TTWParamsEL10, AArch64_S1TTWParamsEL20, AArch64_S1TxSZFaults,
-AArch64_PhysicalAddressSize, AArch64_S1TTBaseAddress). What `Registers` cannot tell is assumed, and said:
-FEAT_PAuth, FEAT_SVE, FEAT_MTE4 and FEAT_THE where TBID, NFD, MTX and PnCH are set, TCR2 enabled by EL2 and
-EL3 where it exists, HCR_EL2.NV1 clear, the Non-secure state. May import the standard library only.
+effect there (ASL AArch64_S1TTWParamsEL10, AArch64_S1TTWParamsEL20, AArch64_S1TTWParamsEL2,
+AArch64_S1TxSZFaults, AArch64_PhysicalAddressSize, AArch64_S1TTBaseAddress). What `Registers` cannot tell is
+assumed, and said: FEAT_PAuth, FEAT_SVE, FEAT_MTE4 and FEAT_THE where TBID, NFD, MTX and PnCH are set, TCR2
+enabled by EL2 and EL3 where it exists, HCR_EL2.NV1 clear, the Non-secure state.
+May import the standard library only.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from harness.vmsa.descriptor import AddressFormat
+from harness.vmsa.address import AddressFormat
 from harness.vmsa.fault import Fault, FaultKind
-from harness.vmsa.field import bits, ones
-from harness.vmsa.geometry import Geometry
+from harness.vmsa.geometry import FINAL_LEVEL, Geometry
 from harness.vmsa.regime import Regime, Regimes, StageOff, TranslationRegime, VaRange
 from harness.vmsa.registers import Bank, Hcr, Mmfr0, Mmfr1, Mmfr2, Mmfr3, Registers, Sctlr, Tcr, Tcr2, Ttbr
+from harness.vmsa.registers_el2 import TcrEl2
+from harness.vmsa.sizes import (
+    PA_SIZES_BITS,
+    TG0,
+    TG1,
+    chosen_granule_log2,
+    max_txsz,
+    need,
+    oasize_bits,
+    pa_bits_of,
+    table_pa_of,
+    ttbr_is_wide,
+)
 
 __all__ = ["PA_SIZES_BITS", "derive", "derive_both"]
-
-PA_SIZES_BITS: Final = (32, 36, 40, 42, 44, 48, 52, 56)
-"""Physical address sizes by their encoding in TCR.IPS and ID_AA64MMFR0_EL1.PARange."""
 
 
 def derive_both(registers: Registers, *, el: int | None = None) -> Regimes | StageOff:
@@ -38,90 +49,165 @@ def derive(registers: Registers, va_range: VaRange, *, el: int | None = None) ->
     """The effective values for one range: a Regime, stage 1 being off, or the fault that every address meets.
 
     `el` is the exception level that translates, 0 to 2; None for the kernel's, whichever it runs at (a
-    host with HCR_EL2.{E2H,TGE} set runs at EL2, and its EL1 registers are stale). Choices that the
-    architecture leaves open: a reserved or unimplemented granule is taken as the smallest implemented one,
-    and a TxSZ out of bounds faults. Raises ValueError when a register that cannot be done without is
-    absent, when ID_AA64MMFR0_EL1 is reserved, and for what is not modelled: 128-bit descriptors, EL2 with
-    one range, EL3.
+    host with HCR_EL2.{E2H,TGE} set runs at EL2, and its EL1 registers are stale). EL2 with E2H clear has the
+    lower range alone: the upper is a fault. Choices that the architecture leaves open: a reserved or
+    unimplemented granule is taken as the smallest implemented one, a TxSZ out of bounds faults, and so does
+    a TTBR.SKL that skips level 3. Raises ValueError when a register that cannot be done without is absent,
+    when ID_AA64MMFR0_EL1 is reserved, and for EL3.
     """
     name = _translation_regime(registers, el)
     bank = registers.el1 if name is TranslationRegime.EL10 else registers.el2
-    mmfr0 = Mmfr0(_need(registers.id_aa64mmfr0_el1, "ID_AA64MMFR0_EL1"))
-    mmfr1 = Mmfr1(registers.id_aa64mmfr1_el1 or 0)
-    mmfr2 = Mmfr2(registers.id_aa64mmfr2_el1 or 0)
+    mmfr0 = Mmfr0(need(registers.id_aa64mmfr0_el1, "ID_AA64MMFR0_EL1"))
     mmfr3 = Mmfr3(registers.id_aa64mmfr3_el1 or 0)
-    pa_bits = _pa_bits(mmfr0)
     tcr2 = Tcr2((bank.tcr2 or 0) if mmfr3.tcrx else 0)
     notes = _absences(registers, bank, mmfr3, tcr2)
     # Whoever has no SCTLR and asks has tables to walk: a core file, say.
     sctlr = Sctlr(bank.sctlr if bank.sctlr is not None else Sctlr.m.mask | Sctlr.c.mask | Sctlr.i.mask)
     hcr = Hcr(registers.hcr_el2 or 0)
     if not sctlr.m or (name is TranslationRegime.EL10 and (hcr.dc or hcr.tge)):
-        return StageOff(name=name, pa_bits=pa_bits)
-
+        return StageOff(name=name, pa_bits=pa_bits_of(mmfr0))
+    if not name.has_unprivileged and va_range is VaRange.UPPER:
+        return Fault(kind=FaultKind.TRANSLATION, level=0, reason="EL2 has one range of addresses, the lower")
     suffix = "el1" if name is TranslationRegime.EL10 else "el2"
-    lower = va_range is VaRange.LOWER
-    tcr = Tcr(_need(bank.tcr, f"TCR_{suffix}"))
-    if tcr2.d128 and mmfr3.d128:
-        raise ValueError("TCR2.D128 is set: 128-bit descriptors are not modelled yet")
-    ttbr_word = _need(bank.ttbr0 if lower else bank.ttbr1, f"TTBR{va_range.value}_{suffix}")
-    geometry = Geometry(granule_log2=_granule_log2(tcr, mmfr0, va_range, notes))
-    address_format = _address_format(geometry, tcr, mmfr0, pa_bits)
-    txsz = tcr.t0sz if lower else tcr.t1sz
-    out_of_bounds = _txsz_fault(txsz, geometry, address_format, mmfr2)
-    if out_of_bounds is not None:
-        return Fault(kind=FaultKind.TRANSLATION, level=0, reason=out_of_bounds)
-    pie = bool(mmfr3.s1pie) and tcr2.pie
-    has_lpa2 = geometry.granule_log2 != 16 and _has_lpa2(geometry, mmfr0)
-    ttbr_is_wide = address_format is AddressFormat.LPA2 or (
-        address_format is AddressFormat.LPA and tcr.ips == PA_SIZES_BITS.index(52)
+    tcr_word = need(bank.tcr, f"TCR_{suffix}")
+    tcr = _of_range(tcr_word, va_range) if name.has_unprivileged else _of_one_range(tcr_word)
+    ttbr = need(bank.ttbr0 if va_range is VaRange.LOWER else bank.ttbr1, f"TTBR{va_range.value}_{suffix}")
+    found = _Read(name, va_range, mmfr0, mmfr3, tcr, tcr2, sctlr, ttbr, notes)
+    return _regime(registers, bank, found, need(bank.mair, f"MAIR_{suffix}"), _asid(bank, name, tcr_word))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TcrRange:
+    """What a TCR says of one range, in whichever layout."""
+
+    txsz: int
+    granule_log2: Mapping[int, int]
+    tg: int
+    tg_name: str
+    ps: int
+    sh: int
+    ha: bool
+    hd: bool
+    hpd: bool
+    ds: bool
+    tbi: bool
+    tbid: bool
+    mtx: bool
+    epd: bool = False
+    e0pd: bool = False
+    nfd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Registers of one regime and range."""
+
+    name: TranslationRegime
+    va_range: VaRange
+    mmfr0: Mmfr0
+    mmfr3: Mmfr3
+    tcr: _TcrRange
+    tcr2: Tcr2
+    sctlr: Sctlr
+    ttbr: int
+    notes: list[str]
+
+
+def _of_range(word: int, va_range: VaRange) -> _TcrRange:
+    tcr = Tcr(word)
+    if va_range is VaRange.LOWER:
+        return _TcrRange(
+            txsz=tcr.t0sz, granule_log2=TG0, tg=tcr.tg0, tg_name="TG0", ps=tcr.ips, sh=tcr.sh0, ha=tcr.ha,
+            hd=tcr.hd, hpd=tcr.hpd0, ds=tcr.ds, tbi=tcr.tbi0, tbid=tcr.tbid0, mtx=tcr.mtx0, epd=tcr.epd0,
+            e0pd=tcr.e0pd0, nfd=tcr.nfd0,
+        )  # fmt: skip
+    return _TcrRange(
+        txsz=tcr.t1sz, granule_log2=TG1, tg=tcr.tg1, tg_name="TG1", ps=tcr.ips, sh=tcr.sh1, ha=tcr.ha,
+        hd=tcr.hd, hpd=tcr.hpd1, ds=tcr.ds, tbi=tcr.tbi1, tbid=tcr.tbid1, mtx=tcr.mtx1, epd=tcr.epd1,
+        e0pd=tcr.e0pd1, nfd=tcr.nfd1,
+    )  # fmt: skip
+
+
+def _of_one_range(word: int) -> _TcrRange:
+    tcr = TcrEl2(word)
+    return _TcrRange(
+        txsz=tcr.t0sz, granule_log2=TG0, tg=tcr.tg0, tg_name="TG0", ps=tcr.ps, sh=tcr.sh0, ha=tcr.ha,
+        hd=tcr.hd, hpd=tcr.hpd, ds=tcr.ds, tbi=tcr.tbi, tbid=tcr.tbid, mtx=tcr.mtx,
+    )  # fmt: skip
+
+
+def _regime(registers: Registers, bank: Bank, read: _Read, mair: int, asid: int) -> Regime | Fault:
+    """The effective values, or why every address faults."""
+    name, tcr, tcr2, mmfr3, sctlr = read.name, read.tcr, read.tcr2, read.mmfr3, read.sctlr
+    mmfr1, mmfr2 = Mmfr1(registers.id_aa64mmfr1_el1 or 0), Mmfr2(registers.id_aa64mmfr2_el1 or 0)
+    two_ranges = name.has_unprivileged
+    pa_bits = pa_bits_of(read.mmfr0)
+    d128 = two_ranges and bool(mmfr3.d128) and tcr2.d128
+    granule = chosen_granule_log2(tcr.tg, tcr.granule_log2, _granules(read.mmfr0), tcr.tg_name, read.notes)
+    geometry = Geometry(granule_log2=granule, desc_log2=4 if d128 else 3)
+    has_lpa2 = granule != 16 and _has_lpa2(granule, read.mmfr0)
+    address_format = _address_format(geometry, pa_bits, ds=tcr.ds and has_lpa2)
+    skl = Ttbr.skl.of(read.ttbr) if d128 else 0
+    impossible = _txsz_fault(tcr.txsz, geometry, mmfr2, ds=tcr.ds and has_lpa2) or _skl_fault(
+        skl, tcr.txsz, geometry
     )
+    if impossible is not None:
+        return Fault(kind=FaultKind.TRANSLATION, level=0, reason=impossible)
+    pie = d128 or (bool(mmfr3.s1pie) and tcr2.pie)
+    has_poe = bool(mmfr3.s1poe)
+    lower = read.va_range is VaRange.LOWER
+    wide = ttbr_is_wide(tcr.ps, address_format)
+    start_level = geometry.start_level(64 - tcr.txsz) + skl
+    table_log2 = 64 - tcr.txsz - geometry.size_log2(start_level) + geometry.desc_log2
     return Regime(
         name=name,
-        va_range=va_range,
+        va_range=read.va_range,
         geometry=geometry,
         address_format=address_format,
-        iasize_bits=64 - txsz,
-        oasize_bits=min(PA_SIZES_BITS[tcr.ips], pa_bits, 52 if address_format.is_wide or has_lpa2 else 48),
-        table_pa=_table_pa(ttbr_word, geometry.start_table_log2(64 - txsz), wide=ttbr_is_wide),
-        ttbr_is_wide=ttbr_is_wide,
-        asid=_asid(bank, tcr),
-        mair=_need(bank.mair, f"MAIR_{suffix}"),
+        iasize_bits=64 - tcr.txsz,
+        oasize_bits=oasize_bits(tcr.ps, pa_bits, address_format, has_lpa2=has_lpa2),
+        table_pa=table_pa_of(read.ttbr, 1 << table_log2, address_format, wide=wide),
+        ttbr_is_wide=wide,
+        skl=skl,
+        asid=asid,
+        mair=mair,
         mair2=bank.mair2 or 0,
-        aie=bool(mmfr3.aie) and tcr2.aie,
-        sh=tcr.sh0 if lower else tcr.sh1,
+        # The pseudocode of 2023-03 reads TCR2.AIE even with D128, where it takes PIE as 1: so is AIE here.
+        aie=bool(mmfr3.aie) and (tcr2.aie or d128),
+        sh=tcr.sh,
         ha=mmfr1.hafdbs >= 1 and tcr.ha,
         hd=mmfr1.hafdbs >= 2 and tcr.hd,
-        hpd=pie or (bool(mmfr1.hpds) and (tcr.hpd0 if lower else tcr.hpd1)),
+        hpd=pie or (bool(mmfr1.hpds) and tcr.hpd),
         wxn=sctlr.wxn,
-        has_pan=bool(mmfr1.pan),
-        epan=mmfr1.pan >= 3 and (pie or sctlr.epan),
+        has_pan=two_ranges and bool(mmfr1.pan),
+        epan=two_ranges and mmfr1.pan >= 3 and (pie or sctlr.epan),
         pie=pie,
         pir=bank.pir or 0,
-        pire0=bank.pire0 or 0,
-        poe=bool(mmfr3.s1poe) and tcr2.poe,
-        e0poe=bool(mmfr3.s1poe) and tcr2.e0poe,
+        pire0=(bank.pire0 or 0) if two_ranges else 0,
+        poe=has_poe and tcr2.poe,
+        e0poe=two_ranges and has_poe and tcr2.e0poe,
         por=bank.por or 0,
         por_el0=registers.por_el0 or 0,
-        pnch=tcr2.pnch,
-        epd=tcr.epd0 if lower else tcr.epd1,
-        e0pd=bool(mmfr2.e0pd) and (tcr.e0pd0 if lower else tcr.e0pd1),
-        nfd=tcr.nfd0 if lower else tcr.nfd1,
-        tbi=tcr.tbi0 if lower else tcr.tbi1,
-        tbid=tcr.tbid0 if lower else tcr.tbid1,
-        mtx=tcr.mtx0 if lower else tcr.mtx1,
+        pnch=tcr2.pnch and not d128,
+        disch=d128 and (tcr2.disch0 if lower else tcr2.disch1),
+        epd=tcr.epd,
+        e0pd=bool(mmfr2.e0pd) and tcr.e0pd,
+        nfd=tcr.nfd,
+        tbi=tcr.tbi,
+        tbid=tcr.tbid,
+        mtx=tcr.mtx,
         big_endian=sctlr.ee,
-        notes=tuple(notes),
+        notes=tuple(read.notes),
     )
 
 
 def _translation_regime(registers: Registers, el: int | None) -> TranslationRegime:
-    """ASL TranslationRegime, for the regimes that have two ranges."""
+    """ASL TranslationRegime."""
     hcr = Hcr(registers.hcr_el2 or 0)
-    if el == 2 and not hcr.e2h:
-        raise ValueError("EL2 with HCR_EL2.E2H=0 has one range of addresses, which is not modelled yet")
     if el not in (None, 0, 1, 2):
         raise ValueError(f"there is no model of translation at EL{el}: give 0, 1 or 2")
+    if el == 2 and not hcr.e2h:
+        return TranslationRegime.EL2
     is_host = hcr.e2h and (el == 2 or (el != 1 and hcr.tge))
     return TranslationRegime.EL20 if is_host else TranslationRegime.EL10
 
@@ -137,83 +223,58 @@ def _absences(registers: Registers, bank: Bank, mmfr3: Mmfr3, tcr2: Tcr2) -> lis
         said.append("SCTLR is not known: the MMU is taken as on, tables as little-endian, WXN and EPAN as 0")
     if bank.tcr2 is None and mmfr3.tcrx:
         said.append("TCR2 is not known: taken as 0")
+    d128 = bool(mmfr3.d128) and tcr2.d128
     used = (
-        ("PIR", bank.pir, tcr2.pie),
-        ("PIRE0", bank.pire0, tcr2.pie),
-        ("MAIR2", bank.mair2, tcr2.aie),
+        ("PIR", bank.pir, tcr2.pie or d128),
+        ("PIRE0", bank.pire0, tcr2.pie or d128),
+        ("MAIR2", bank.mair2, tcr2.aie or d128),
         ("POR", bank.por, tcr2.poe),
         ("POR_EL0", registers.por_el0, tcr2.e0poe),
     )
     return said + [f"{name} is not known: taken as 0" for name, value, on in used if on and value is None]
 
 
-def _need(value: int | None, name: str) -> int:
-    if value is None:
-        raise ValueError(f"{name.upper()} is not known, and there is no translating without it")
-    return value
+def _granules(mmfr0: Mmfr0) -> list[int]:
+    """log2 of the granules that there are; TGran4 and TGran64 are signed fields."""
+    there = ((12, mmfr0.tgran4 < 8), (14, mmfr0.tgran16 != 0), (16, mmfr0.tgran64 < 8))
+    return [log2 for log2, is_there in there if is_there]
 
 
-def _pa_bits(mmfr0: Mmfr0) -> int:
-    if mmfr0.parange >= len(PA_SIZES_BITS):
-        raise ValueError(f"ID_AA64MMFR0_EL1 is {mmfr0.word:#x}: its PARange, {mmfr0.parange}, is reserved")
-    return PA_SIZES_BITS[mmfr0.parange]
-
-
-def _granule_log2(tcr: Tcr, mmfr0: Mmfr0, va_range: VaRange, notes: list[str]) -> int:
-    """ASL AArch64_S1DecodeTG0, AArch64_S1DecodeTG1."""
-    implemented = [
-        log2
-        for log2, there in (
-            (12, mmfr0.tgran4 < 8),
-            (14, mmfr0.tgran16 != 0),
-            (16, mmfr0.tgran64 < 8),
-        )
-        if there
-    ]
-    if not implemented:
-        raise ValueError(f"ID_AA64MMFR0_EL1 is {mmfr0.word:#x}, which leaves no translation granule")
-    if va_range is VaRange.LOWER:
-        encoded, named = tcr.tg0, {0: 12, 1: 16, 2: 14}.get(tcr.tg0)
-    else:
-        encoded, named = tcr.tg1, {1: 14, 2: 12, 3: 16}.get(tcr.tg1)
-    if named in implemented:
-        return named
-    why = "reserved" if named is None else "a granule that is not implemented"
-    notes.append(
-        f"TG{va_range.value} is {encoded}, {why}: taken as the smallest implemented, 2^{implemented[0]} bytes"
-    )
-    return implemented[0]
-
-
-def _has_lpa2(geometry: Geometry, mmfr0: Mmfr0) -> bool:
+def _has_lpa2(granule_log2: int, mmfr0: Mmfr0) -> bool:
     """FEAT_LPA2 for a granule of 4K or 16K; TGran4 is a signed field."""
-    return mmfr0.tgran4 in range(1, 8) if geometry.granule_log2 == 12 else mmfr0.tgran16 >= 2
+    return mmfr0.tgran4 in range(1, 8) if granule_log2 == 12 else mmfr0.tgran16 >= 2
 
 
-def _address_format(geometry: Geometry, tcr: Tcr, mmfr0: Mmfr0, pa_bits: int) -> AddressFormat:
+def _address_format(geometry: Geometry, pa_bits: int, *, ds: bool) -> AddressFormat:
     """With 64K pages FEAT_LPA alone decides; with others the effective TCR.DS."""
+    if geometry.desc_log2 == 4:
+        return AddressFormat.D128
     if geometry.granule_log2 == 16:
         return AddressFormat.LPA if pa_bits >= 52 else AddressFormat.PA48
-    return AddressFormat.LPA2 if tcr.ds and _has_lpa2(geometry, mmfr0) else AddressFormat.PA48
+    return AddressFormat.LPA2 if ds else AddressFormat.PA48
 
 
-def _txsz_fault(txsz: int, geometry: Geometry, address_format: AddressFormat, mmfr2: Mmfr2) -> str | None:
+def _txsz_fault(txsz: int, geometry: Geometry, mmfr2: Mmfr2, *, ds: bool) -> str | None:
     """Why a TxSZ faults, or None (ASL AArch64_S1MinTxSZ, AArch64_MaxTxSZ, AArch64_S1TxSZFaults)."""
-    is_64k = geometry.granule_log2 == 16
-    has_52_bit_va = (is_64k and mmfr2.varange >= 1) or address_format is AddressFormat.LPA2
-    least = 12 if has_52_bit_va else 16
-    most = (47 if is_64k else 48) if mmfr2.st else 39
+    if geometry.desc_log2 == 4 and mmfr2.varange >= 2:
+        least = 9
+    else:
+        least = 12 if (geometry.granule_log2 == 16 and mmfr2.varange >= 1) or ds else 16
+    most = max_txsz(geometry.granule_log2, mmfr2)
     if least <= txsz <= most:
         return None
     return f"TxSZ is {txsz}, which is not within {least} to {most}"
 
 
-def _table_pa(ttbr: int, table_log2: int, *, wide: bool) -> int:
-    """ASL AArch64_S1TTBaseAddress: the base is aligned down to the table's size."""
-    lo, high = (6, bits(ttbr, 5, 2) << 48) if wide else (1, 0)
-    return (bits(ttbr, 47, lo) << lo | high) & ~ones(table_log2)
+def _skl_fault(skl: int, txsz: int, geometry: Geometry) -> str | None:
+    """Why a TTBR.SKL faults, or None. The pseudocode of 2023-03 leaves a start beyond level 3 undefined."""
+    level = geometry.start_level(64 - txsz) + skl
+    return None if level <= FINAL_LEVEL else f"TTBR.SKL is {skl}, which makes the first level {level}"
 
 
-def _asid(bank: Bank, tcr: Tcr) -> int:
+def _asid(bank: Bank, name: TranslationRegime, tcr_word: int) -> int:
+    if not name.has_unprivileged:
+        return 0
+    tcr = Tcr(tcr_word)
     asid = Ttbr((bank.ttbr1 if tcr.a1 else bank.ttbr0) or 0).asid
     return asid if tcr.as16 else asid & 0xFF

@@ -15,7 +15,7 @@ __all__ = ["Denial", "Fault", "FaultKind", "Step"]
 
 
 class FaultKind(Enum):
-    """The kinds of fault that stage 1 reports; the value is how people say it."""
+    """The kinds of fault that either stage reports; the value is how people say it."""
 
     ADDRESS_SIZE = "address size fault"
     TRANSLATION = "translation fault"

@@ -20,9 +20,9 @@ FINAL_LEVEL: Final = 3
 GRANULES_LOG2: Final = (12, 14, 16)
 """log2 of the bytes of the translation granules: 4K, 16K, 64K."""
 
-# log2 of the entries of a contiguous group, by granule and level of 64-bit descriptors. A level that is
-# not here ignores the Contiguous bit (ASL ContiguousSize, AArch64_ContiguousBit).
-_CONTIGUOUS_LOG2: Final = {
+# log2 of the entries of a contiguous group, by granule and level, of 64-bit descriptors and of 128-bit ones.
+# A level that is not here ignores the Contiguous bit (ASL ContiguousSize, AArch64_ContiguousBit).
+_CONTIGUOUS_LOG2_64: Final = {
     (12, 1): 4,
     (12, 2): 4,
     (12, 3): 4,
@@ -30,6 +30,16 @@ _CONTIGUOUS_LOG2: Final = {
     (14, 3): 7,
     (16, 2): 5,
     (16, 3): 5,
+}
+_CONTIGUOUS_LOG2_128: Final = {
+    (12, 1): 2,
+    (12, 2): 4,
+    (12, 3): 4,
+    (14, 1): 2,
+    (14, 2): 4,
+    (14, 3): 6,
+    (16, 2): 6,
+    (16, 3): 4,
 }
 
 
@@ -78,21 +88,25 @@ class Geometry:
         """The entry of the first table that a VA selects (ASL AArch64_S1SLTTEntryAddress)."""
         return bits(va, iasize_bits - 1, self.size_log2(self.start_level(iasize_bits)))
 
-    def index(self, va: int, level: int) -> int:
-        """The entry of a table after the first that a VA selects (ASL AArch64_TTEntryAddress)."""
-        return va >> self.size_log2(level) & ones(self.stride_bits)
+    def index_bits(self, skl: int = 0) -> int:
+        """Bits of the address that a table after the first resolves when `skl` levels were skipped."""
+        return self.stride_bits * (1 + skl)
+
+    def index(self, va: int, level: int, skl: int = 0) -> int:
+        """The entry of a table after the first that a VA selects, when the descriptor that led to the table
+        skipped `skl` levels (ASL AArch64_TTEntryAddress)."""
+        return va >> self.size_log2(level) & ones(self.index_bits(skl))
 
     def contiguous_log2(self, level: int) -> int:
         """log2 of the entries of a contiguous group; 0 where the bit is ignored (ASL ContiguousSize)."""
-        if self.desc_log2 != 3:
-            raise NotImplementedError("contiguous groups of 128-bit descriptors are not modelled yet")
-        return _CONTIGUOUS_LOG2.get((self.granule_log2, level), 0)
+        known = _CONTIGUOUS_LOG2_64 if self.desc_log2 == 3 else _CONTIGUOUS_LOG2_128
+        return known.get((self.granule_log2, level), 0)
 
     def block_allowed(self, level: int, *, wide: bool) -> bool:
-        """True where a block descriptor is legal (ASL AArch64_BlockDescSupported, for 64-bit descriptors).
+        """True where a block descriptor is legal (ASL AArch64_BlockDescSupported).
 
         `wide`: 52-bit output addresses can be had, which is the effective TCR.DS for 4K and 16K, and a
-        PARange of at least 52 bits (not TCR.IPS) for 64K.
+        PARange of at least 52 bits (not TCR.IPS) for 64K; 128-bit descriptors are all wide.
         """
         highest = 1 if self.granule_log2 == 12 else 2
         return highest - wide <= level < FINAL_LEVEL

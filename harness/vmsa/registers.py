@@ -1,7 +1,7 @@
-"""The registers that rule stage 1 translation, raw and in fields.
+"""The registers that rule translation, raw and in fields.
 
 Layouts: Arm ARM DDI 0487, D24.2, under each register's name; the bitfields of the ASL. TCR_EL2 has the
-layout of TCR_EL1 while HCR_EL2.E2H is 1, which is the only time this package reads it.
+layout of TCR_EL1 while HCR_EL2.E2H is 1; what it has otherwise is in `harness.vmsa.registers_el2`.
 May import the standard library only.
 """
 
@@ -66,15 +66,19 @@ class Tcr2:
     aie = Flag(4)
     d128 = Flag(5)
     haft = Flag(11)
+    disch0 = Flag(14)
+    disch1 = Flag(15)
 
 
 @dataclass(frozen=True, slots=True)
 class Ttbr:
-    """TTBR0 or TTBR1 of either exception level; the base address depends on the regime."""
+    """TTBR0 or TTBR1 of either exception level, of 64 or 128 bits; the base depends on the regime."""
 
     word: int
 
     cnp = Flag(0)
+    skl = Field(2, 1)
+    """Levels skipped by the first table, with 128-bit descriptors."""
     asid = Field(63, 48)
 
 
@@ -100,9 +104,11 @@ class Hcr:
 
     word: int
 
+    vm = Flag(0)
     dc = Flag(12)
     tge = Flag(27)
     e2h = Flag(34)
+    fwb = Flag(46)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,10 @@ class Mmfr0:
     """0 yes, 15 none."""
     tgran4 = Field(31, 28)
     """0 yes, 1 with 52-bit addresses, 15 none."""
+    tgran16_2 = Field(35, 32)
+    """At stage 2: 0 as at stage 1, 1 none, 2 yes, 3 with 52-bit addresses; so are the next two."""
+    tgran64_2 = Field(39, 36)
+    tgran4_2 = Field(43, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +138,12 @@ class Mmfr1:
 
     hafdbs = Field(3, 0)
     """1 access flag, 2 dirty state too, 3 the access flag of tables too."""
+    vmidbits = Field(7, 4)
+    """2: VMIDs of 16 bits."""
     hpds = Field(15, 12)
     pan = Field(23, 20)
     """3: with EPAN."""
+    xnx = Field(31, 28)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +153,10 @@ class Mmfr2:
     word: int
 
     varange = Field(19, 16)
-    """1: FEAT_LVA."""
+    """1: FEAT_LVA, 52 bits; 2: FEAT_LVA3, 56."""
     st = Field(31, 28)
     """1: FEAT_TTST, small tables."""
+    fwb = Field(43, 40)
     bbm = Field(55, 52)
     e0pd = Field(63, 60)
 
@@ -155,9 +169,14 @@ class Mmfr3:
 
     tcrx = Field(3, 0)
     s1pie = Field(11, 8)
+    s2pie = Field(15, 12)
     s1poe = Field(19, 16)
+    s2poe = Field(23, 20)
     aie = Field(27, 24)
     d128 = Field(35, 32)
+    """128-bit descriptors at stage 1."""
+    d128_2 = Field(39, 36)
+    """And at stage 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +197,7 @@ class Bank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registers:
-    """The registers of one vCPU that translation at stage 1 depends on, raw.
+    """The registers of one vCPU that translation depends on, raw.
 
     None stands for a register that is absent, as most are from the gdbstub of an older QEMU; what that
     means for translation is decided, and recorded, in `harness.vmsa.derive`.
@@ -187,6 +206,9 @@ class Registers:
     el1: Bank = field(default_factory=Bank)
     el2: Bank = field(default_factory=Bank)
     hcr_el2: int | None = None
+    vtcr_el2: int | None = None
+    vttbr_el2: int | None = None
+    s2pir_el2: int | None = None
     por_el0: int | None = None
     id_aa64mmfr0_el1: int | None = None
     id_aa64mmfr1_el1: int | None = None
@@ -198,14 +220,15 @@ class Registers:
         """From values by the architecture's names, in either case, as a gdbstub gives them.
 
         QEMU 7.2's spellings are understood, names of other registers ignored. Raises ValueError when a
-        register of ours does not fit 64 bits.
+        register of ours does not fit 64 bits, or 128 where it is a TTBR or VTTBR (FEAT_SYSREG128).
         """
         known: dict[str, int] = {}
         for name, value in values.items():
             ours = _RENAMED.get(name.lower(), name.lower())
             if ours in REGISTER_NAMES:
-                if not 0 <= value < 1 << 64:
-                    raise ValueError(f"{name} is {value:#x}, which is not a value of 64 bits")
+                width = 128 if ours in _OF_128_BITS else 64
+                if not 0 <= value < 1 << width:
+                    raise ValueError(f"{name} is {value:#x}, which is not a value of {width} bits")
                 known[ours] = value
 
         def bank(level: str) -> Bank:
@@ -234,6 +257,8 @@ REGISTER_NAMES = frozenset(
     {f"{name}_{level}" for name in _BANK_NAMES for level in ("el1", "el2")} | set(_SINGLE_NAMES)
 )
 """Names, in lower case, of the registers that `Registers.from_names` takes."""
+
+_OF_128_BITS = frozenset({"ttbr0_el1", "ttbr1_el1", "ttbr0_el2", "ttbr1_el2", "vttbr_el2"})
 
 # QEMU 7.2 and 10.0 on the left (target/arm/helper.c there), the architecture on the right.
 _RENAMED = {"sctlr": "sctlr_el1", "id_aa64mmfr3_el1_reserved": "id_aa64mmfr3_el1"}

@@ -1,15 +1,16 @@
-"""One translation, step by step, in the order of Arm's pseudocode.
+"""One translation at stage 1, step by step, in the order of Arm's pseudocode, and the walk of either stage.
 
 Source: Arm ARM DDI 0487, D8.2; ASL AArch64_S1Translate and AArch64_S1Walk, whose order of checks is kept:
 TxSZ, VA range, E0PD, NFD, EPD, address of the first descriptor; then, descriptor by descriptor, external
-abort, type, address of the next; then contiguous and nT, output address, access flag, alignment,
-permission. May import the standard library and `harness.errors`.
+abort, type, address of the next, nT of a table; then contiguous and nT, output address, access flag,
+alignment, permission. May import the standard library and `harness.errors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from harness.errors import ChannelError
 from harness.vmsa.access import Access, denial
@@ -18,8 +19,22 @@ from harness.vmsa.descriptor import Block, Leaf, Page, Table, TableAttributes, d
 from harness.vmsa.fault import Fault, FaultKind, Step
 from harness.vmsa.field import ones
 from harness.vmsa.regime import Regime, Regimes, VaRange
+from harness.vmsa.stage import Stage
 
-__all__ = ["Choices", "Memory", "Translation", "is_contiguous", "read", "read_word", "walk"]
+__all__ = [
+    "ARCHITECTURE",
+    "Choices",
+    "LeafCheck",
+    "Memory",
+    "Translation",
+    "first_table_attributes",
+    "is_contiguous",
+    "leaf_oa",
+    "read",
+    "read_word",
+    "walk",
+    "walk_tables",
+]
 
 Memory = Callable[[int, int], bytes | None]
 """Physical memory: called with an address and a size in bytes, it returns that many bytes.
@@ -38,7 +53,14 @@ class Choices:
     contiguous_faults: bool = False
     """A contiguous group larger than the input address space faults (ASL AArch64_ContiguousBitFaults)."""
     nt_faults: bool = False
-    """A block with nT set faults (ASL AArch64_BlocknTFaults); for an implementation of FEAT_BBM."""
+    """A block with nT set faults, and a table that skips levels (ASL AArch64_BlocknTFaults); for an
+    implementation of FEAT_BBM."""
+
+
+ARCHITECTURE: Final = Choices()
+"""As the pseudocode has it, without what it leaves to implementations."""
+
+_NOTHING: Final = TableAttributes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +68,7 @@ class Translation:
     """A translation that succeeded."""
 
     va: int
+    """The input address: at stage 2, an intermediate physical one."""
     pa: int
     level: int
     size_log2: int
@@ -59,31 +82,36 @@ class Translation:
     """The descriptors read, from the start level on; the last is the leaf."""
 
 
+LeafCheck = Callable[[Block | Page, TableAttributes], Fault | None]
+"""What refuses a leaf last, alignment and permission, as a fault without address and chain; or None."""
+
+
 def walk(
     regime: Regime | Regimes,
     memory: Memory,
     va: int,
     access: Access | None = None,
     *,
-    choices: Choices = Choices(),
+    choices: Choices = ARCHITECTURE,
 ) -> Translation | Fault:
     """Translate the 64-bit address `va`; every outcome of the architecture is a value.
 
     Without an `access` alignment and permissions are not checked, and the address is taken as a data
     access by EL1 would. Raises ValueError for an address of more than 64 bits, or of the other range than
-    a single Regime's.
+    a single Regime's where there are two.
     """
     if va < 0 or va >> 64:
         raise ValueError(f"{va:#x} is not an address of 64 bits")
     chosen = regime.of(va) if isinstance(regime, Regimes) else regime
     if isinstance(chosen, Fault):
         return replace(chosen, va=va)
-    if chosen.va_range is not VaRange.of(va):
+    if chosen.name.has_unprivileged and chosen.va_range is not VaRange.of(va):
         raise ValueError(f"{va:#x} is not in the {chosen.va_range.name.lower()} range: give both regimes")
     refused = _refused_before_walk(chosen, va, access)
     if refused is not None:
         return Fault(kind=FaultKind.TRANSLATION, level=0, va=va, reason=refused)
-    return _walk_tables(chosen, memory, va, access, choices)
+    check = None if access is None else _check_of(chosen, access)
+    return walk_tables(chosen, memory, va, check=check, choices=choices)
 
 
 def _refused_before_walk(regime: Regime, va: int, access: Access | None) -> str | None:
@@ -100,107 +128,139 @@ def _refused_before_walk(regime: Regime, va: int, access: Access | None) -> str 
     return None
 
 
-def _walk_tables(
-    regime: Regime, memory: Memory, va: int, access: Access | None, choices: Choices
+def walk_tables(
+    stage: Stage, memory: Memory, va: int, *, check: LeafCheck | None = None, choices: Choices = ARCHITECTURE
 ) -> Translation | Fault:
-    """ASL AArch64_S1Walk."""
-    geometry = regime.geometry
-    level = regime.start_level
-    inherited = TableAttributes()
+    """Find the leaf of an input address that is within the stage's range (ASL AArch64_S1Walk, _S2Walk)."""
+    geometry = stage.geometry
+    level = stage.start_level
+    inherited = first_table_attributes(stage)
     chain: tuple[Step, ...] = ()
-    pa = regime.table_pa | geometry.start_index(va, regime.iasize_bits) << geometry.desc_log2
-    if regime.oa_out_of_range(pa):
-        reason = f"the first table, at {regime.table_pa:#x}, is beyond {regime.oasize_bits} bits"
-        return Fault(kind=FaultKind.ADDRESS_SIZE, level=0, va=va, reason=reason)
+    pa = stage.table_pa | stage.start_index(va) << geometry.desc_log2
 
-    def fault(kind: FaultKind, reason: str) -> Fault:
-        return Fault(kind=kind, level=level, va=va, reason=reason, chain=chain)
+    def fault(kind: FaultKind, level: int, reason: str) -> Fault:
+        return Fault(kind=kind, level=level, va=va, stage=stage.number, reason=reason, chain=chain)
 
+    if stage.oa_out_of_range(pa):
+        reason = f"the first table, at {stage.table_pa:#x}, is beyond {stage.oasize_bits} bits"
+        return fault(FaultKind.ADDRESS_SIZE, 0, reason)
     while True:
-        word = read_word(memory, pa, big_endian=regime.big_endian)
+        word = read_word(memory, pa, big_endian=stage.big_endian, size_bytes=geometry.desc_bytes)
         if word is None:
             chain = (*chain, Step(level, pa, None, None))
-            return fault(FaultKind.EXTERNAL_ON_WALK, f"there is no memory at {pa:#x} for the descriptor")
-        descriptor = decode(word, level, geometry, regime.address_format)
+            reason = f"there is no memory at {pa:#x} for the descriptor"
+            return fault(FaultKind.EXTERNAL_ON_WALK, level, reason)
+        descriptor = decode(word, level, geometry, stage.address_format)
         chain = (*chain, Step(level, pa, word, descriptor))
         match descriptor:
             case Table():
-                pa = descriptor.next_pa | geometry.index(va, level + 1) << geometry.desc_log2
-                if regime.oa_out_of_range(pa):
-                    reason = (
-                        f"the next table, at {descriptor.next_pa:#x}, is beyond {regime.oasize_bits} bits"
-                    )
-                    return fault(FaultKind.ADDRESS_SIZE, reason)
-                inherited = inherited.under(descriptor)
-                level += 1
+                index = geometry.index(va, descriptor.next_level, descriptor.skl)
+                pa = descriptor.next_pa | index << geometry.desc_log2
+                if stage.oa_out_of_range(pa):
+                    reason = f"the next table, at {descriptor.next_pa:#x}, is beyond {stage.oasize_bits} bits"
+                    return fault(FaultKind.ADDRESS_SIZE, level, reason)
+                if descriptor.skl and descriptor.nt and choices.nt_faults:
+                    return fault(FaultKind.TRANSLATION, level, "the table skips levels and has nT set")
+                if stage.number == 1:
+                    inherited = inherited.under(descriptor)
+                level = descriptor.next_level
             case Block() | Page():
-                return _leaf(regime, va, access, choices, descriptor, inherited, chain)
+                found = _leaf(stage, va, choices, descriptor, inherited, check)
+                return replace(found, chain=chain)
             case _:
                 what = "reserved" if word & 1 else "invalid"
-                return fault(FaultKind.TRANSLATION, f"the descriptor at {pa:#x}, {word:#018x}, is {what}")
+                shown = f"{word:#0{2 + 2 * geometry.desc_bytes}x}"
+                return fault(FaultKind.TRANSLATION, level, f"the descriptor at {pa:#x}, {shown}, is {what}")
 
 
 def _leaf(
-    regime: Regime,
+    stage: Stage,
     va: int,
-    access: Access | None,
     choices: Choices,
     leaf: Block | Page,
     inherited: TableAttributes,
-    chain: tuple[Step, ...],
+    check: LeafCheck | None,
 ) -> Translation | Fault:
-    """The checks of a leaf, in order, and its output address (the ends of AArch64_S1Walk, _S1Translate)."""
+    """The checks of a leaf, in order, and its output address (the ends of AArch64_S1Walk, _S1Translate).
+
+    The chain is left to the caller.
+    """
 
     def fault(kind: FaultKind, reason: str) -> Fault:
-        return Fault(kind=kind, level=leaf.level, va=va, reason=reason, chain=chain)
+        return Fault(kind=kind, level=leaf.level, va=va, stage=stage.number, reason=reason)
 
-    size_log2 = regime.geometry.size_log2(leaf.level)
-    contiguous = is_contiguous(regime, leaf)
-    group_log2 = size_log2 + (regime.geometry.contiguous_log2(leaf.level) if contiguous else 0)
-    pa = _stage_oa(leaf, va, group_log2 if choices.honour_contiguous else size_log2)
-    if contiguous and choices.contiguous_faults and group_log2 > regime.iasize_bits:
+    contiguous = is_contiguous(stage, leaf, inherited)
+    pa = leaf_oa(stage, leaf, va, contiguous=contiguous and choices.honour_contiguous)
+    group_log2 = stage.geometry.size_log2(leaf.level) + stage.geometry.contiguous_log2(leaf.level)
+    if contiguous and choices.contiguous_faults and group_log2 > stage.iasize_bits:
         return fault(FaultKind.TRANSLATION, "the contiguous group is larger than the address space")
     if isinstance(leaf, Block) and choices.nt_faults and leaf.nt:
         return fault(FaultKind.TRANSLATION, "the block has nT set")
-    if regime.oa_out_of_range(pa):
-        reason = f"the output address, {pa:#x}, is beyond {regime.oasize_bits} bits"
+    if stage.oa_out_of_range(pa):
+        reason = f"the output address, {pa:#x}, is beyond {stage.oasize_bits} bits"
         return fault(FaultKind.ADDRESS_SIZE, reason)
-    if not leaf.af and not regime.ha:
+    if not leaf.af and not stage.ha:
         return fault(FaultKind.ACCESS_FLAG, "the access flag is clear and hardware may not set it")
-    if access is not None:
-        on_device = isinstance(memory_type(regime, leaf), DeviceMemory)
-        if not access.aligned and on_device and not access.is_fetch:
-            return fault(FaultKind.ALIGNMENT, "an unaligned access to Device memory")
-        refused = denial(regime, leaf, inherited, access)
-        if refused is not None:
-            verb = access.kind.name.lower()
-            reason = f"EL{access.el} may not {verb}: refused by {refused.value} (leaf {leaf.word:#018x})"
-            return replace(fault(FaultKind.PERMISSION, reason), denial=refused)
+    refused = None if check is None else check(leaf, inherited)
+    if refused is not None:
+        return replace(refused, va=va, stage=stage.number)
     return Translation(
         va=va,
         pa=pa,
         level=leaf.level,
-        size_log2=size_log2,
+        size_log2=stage.geometry.size_log2(leaf.level),
         leaf=leaf,
         inherited=inherited,
         contiguous=contiguous,
-        chain=chain,
+        chain=(),
     )
 
 
-def _stage_oa(leaf: Leaf, va: int, size_log2: int) -> int:
-    """ASL StageOA."""
+def _check_of(regime: Regime, access: Access) -> LeafCheck:
+    """Alignment and permission of an access at stage 1."""
+
+    def check(leaf: Block | Page, inherited: TableAttributes) -> Fault | None:
+        on_device = isinstance(memory_type(regime, leaf), DeviceMemory)
+        if not access.aligned and on_device and not access.is_fetch:
+            reason = "an unaligned access to Device memory"
+            return Fault(kind=FaultKind.ALIGNMENT, level=leaf.level, reason=reason)
+        refused = denial(regime, leaf, inherited, access)
+        if refused is None:
+            return None
+        verb = access.kind.name.lower()
+        reason = f"EL{access.el} may not {verb}: refused by {refused.value} (leaf {leaf.word:#018x})"
+        return Fault(kind=FaultKind.PERMISSION, level=leaf.level, reason=reason, denial=refused)
+
+    return check
+
+
+def first_table_attributes(stage: Stage) -> TableAttributes:
+    """What the registers hand down to the first table."""
+    return TableAttributes(disch=isinstance(stage, Regime) and stage.disch)
+
+
+def leaf_oa(stage: Stage, leaf: Leaf, va: int, *, contiguous: bool) -> int:
+    """Where a leaf translates an address to, checked against nothing (ASL StageOA).
+
+    Of a `contiguous` leaf the address bits of its whole group take part, whatever the descriptor has there.
+    """
+    size_log2 = stage.geometry.size_log2(leaf.level)
+    size_log2 += stage.geometry.contiguous_log2(leaf.level) if contiguous else 0
     return leaf.oa & ~ones(size_log2) | va & ones(size_log2)
 
 
-def is_contiguous(regime: Regime, leaf: Leaf) -> bool:
-    """True where bit 52 of a leaf makes it one of a contiguous group (ASL AArch64_ContiguousBit)."""
-    return leaf.contiguous and not regime.pnch and regime.geometry.contiguous_log2(leaf.level) > 0
+def is_contiguous(stage: Stage, leaf: Leaf, inherited: TableAttributes = _NOTHING) -> bool:
+    """True where the Contiguous bit of a leaf makes it one of a contiguous group (ASL AArch64_ContiguousBit).
+
+    Of a table of 128-bit descriptors `inherited` says whether the bit is ignored in it.
+    """
+    ignored = (isinstance(stage, Regime) and stage.pnch) or inherited.disch
+    return leaf.contiguous and not ignored and stage.geometry.contiguous_log2(leaf.level) > 0
 
 
-def read_word(memory: Memory, pa: int, *, big_endian: bool) -> int | None:
-    """The 64-bit descriptor at a physical address, or None where there is no memory (ASL FetchDescriptor)."""
-    data = read(memory, pa, 8)
+def read_word(memory: Memory, pa: int, *, big_endian: bool, size_bytes: int = 8) -> int | None:
+    """The descriptor at a physical address, or None where there is no memory (ASL FetchDescriptor)."""
+    data = read(memory, pa, size_bytes)
     return None if data is None else int.from_bytes(data, "big" if big_endian else "little")
 
 

@@ -126,7 +126,7 @@ def test_shared_tables_below_shared_tables(make_regime: Any, expand_shared: bool
 
 
 def test_contiguous_group_brings_an_address_into_range(make_regime: Any) -> None:
-    """An output address that is too high but for the group's bits translates; it is not a leaf."""
+    """An output address that is too high but for the group's bits is a leaf, and translates."""
     builder = TableBuilder(make_regime(ips_bits=32), 0x4000_0000)
     word = leaf_attributes() | 1 | 1 << 32 | 1 << 52
     builder.plant(1 << 30, 1, word)
@@ -135,4 +135,6 @@ def test_contiguous_group_brings_an_address_into_range(make_regime: Any) -> None
     vas = [0x1000, (1 << 30) + 0x1234, 1 << 40]
     assert _agree(builder, vas) == [0x7000, (1 << 30) + 0x1234, 0x9000]
     leaves = walk_all(builder.regime, Ram(builder.arena, builder.arena_pa))
+    assert leaves.pa.tolist() == [0x7000, 1 << 30, 0x9000]
+    assert leaves[1].leaf.oa == 1 << 32
     assert not translate(leaves, vas[1:2], choices=Choices(honour_contiguous=False))[1].any()

@@ -11,8 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.bulk import Leaves, Ram, columns, walk, walk_all
-from harness.vmsa import Anomaly, AnomalyKind, Mapping, Regime, TableBuilder, mappings
+from harness.bulk import Leaves, Ram, columns, permissions, walk, walk_all
+from harness.vmsa import (
+    Anomaly,
+    AnomalyKind,
+    Mapping,
+    Regime,
+    Right,
+    TableBuilder,
+    VaRange,
+    derive,
+    derive_stage2,
+    leaf_attributes,
+    mappings,
+    registers_for,
+    stage2_registers_for,
+)
 
 MakeRegime = Callable[..., Regime]
 slow = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -109,6 +123,33 @@ def test_first_table_outside_memory(builder: TableBuilder) -> None:
     assert (anomaly.kind, anomaly.size_bytes, anomaly.word) == (
         AnomalyKind.TABLE_NOT_MEMORY, 1 << 48, None,
     )  # fmt: skip
+
+
+def test_what_is_not_read_in_bulk() -> None:
+    """Stage 2 and 128-bit descriptors are refused, not read wrongly."""
+    for_128 = derive(registers_for(granule_log2=12, txsz=16, d128=True), VaRange.LOWER)
+    stage2 = derive_stage2(stage2_registers_for(granule_log2=12, txsz=24, sl0=1))
+    with pytest.raises(ValueError, match="128-bit descriptors are not read in bulk"):
+        walk_all(for_128, Ram(b""))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="stage 2 is not read in bulk"):
+        walk_all(stage2, Ram(b""))  # type: ignore[arg-type]
+
+
+def test_one_range_of_el2() -> None:
+    """A regime of one range is read as any other, and has its own rights."""
+    made = registers_for(granule_log2=12, txsz=16)
+    regime = derive(replace(made, el2=replace(made.el1, tcr=16 | 5 << 16), hcr_el2=0), VaRange.LOWER, el=2)
+    assert isinstance(regime, Regime)
+    builder = TableBuilder(regime, 0x4000_0000)
+    builder.map(0x1000, 0x7000, 0x1000, attributes=leaf_attributes(ap=0b10, pxn=True))
+    builder.map(0x2000, 0x8000, 0x1000, attributes=leaf_attributes(ap=0b01, uxn=True))
+    leaves = walk_all(builder.regime, Ram(builder.arena, builder.arena_pa))
+    _is_what_the_specification_says(leaves, list(mappings(builder.regime, builder.read)))
+    rights = permissions(builder.regime, leaves)
+    assert rights.privileged.tolist() == [
+        (Right.READ | Right.EXECUTE).value, (Right.READ | Right.WRITE).value,
+    ]  # fmt: skip
+    assert rights.user.tolist() == [0, 0]
 
 
 def test_columns_are_read_only(builder: TableBuilder) -> None:

@@ -323,8 +323,6 @@ def test_registers_that_cannot_be_missed(name: str) -> None:
     [
         ({"ID_AA64MMFR0_EL1": 0x1020_0009}, None, "reserved"),
         ({"ID_AA64MMFR0_EL1": 0xFF00_0005}, None, "no translation granule"),
-        ({"ID_AA64MMFR3_EL1": 1 << 32 | 1, "TCR2_EL1": 1 << 5}, None, "128-bit"),
-        ({"HCR_EL2": 0}, 2, "one range"),
         ({}, 3, "EL3"),
     ],
 )

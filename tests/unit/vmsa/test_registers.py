@@ -29,6 +29,18 @@ def test_absent_registers_are_recorded() -> None:
     assert {"MAIR_EL1", "TCR2_EL1", "HCR_EL2", "PIRE0_EL2", "ID_AA64MMFR3_EL1"} <= set(registers.absent)
 
 
+def test_table_base_registers_have_up_to_128_bits() -> None:
+    """FEAT_SYSREG128 makes TTBRs and VTTBR_EL2 twice as wide, and no more than that."""
+    wide = 0xAB << 80 | 1
+    for name in ("TTBR0_EL1", "TTBR1_EL1", "TTBR0_EL2", "TTBR1_EL2", "VTTBR_EL2"):
+        Registers.from_names({name: wide})
+        with pytest.raises(ValueError, match="128 bits"):
+            Registers.from_names({name: 1 << 128})
+    registers = Registers.from_names({"TTBR1_EL1": wide, "VTTBR_EL2": 2, "VTCR_EL2": 3, "S2PIR_EL2": 4})
+    assert registers.el1.ttbr1 == wide
+    assert (registers.vttbr_el2, registers.vtcr_el2, registers.s2pir_el2) == (2, 3, 4)
+
+
 @pytest.mark.parametrize("value", [-1, 1 << 64])
 def test_values_wider_than_a_register_are_refused(value: int) -> None:
     """A register has 64 bits."""
