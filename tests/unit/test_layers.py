@@ -11,7 +11,7 @@ PACKAGE = Path(harness.__file__).parent
 
 # From the bottom. A layer may import those before it, and itself.
 LAYERS = (
-    {"errors", "deadline", "spec", "verdict", "paths", "cache", "guarded"},
+    {"errors", "deadline", "spec", "verdict", "paths", "cache", "guarded", "determinism"},
     {"vmsa"},
     {"linux"},
     {"bulk"},
@@ -20,9 +20,10 @@ LAYERS = (
     {"snapshot"},
     {"check"},
     {"qemu"},
+    {"rig"},
     {"smoke"},
     {"matrix"},
-    {"report"},
+    {"report", "tables"},
     {"doctor", "cli", "pytest_plugin"},
     {"entry"},
 )
