@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.errors import ChannelError
 
-__all__ = ["RAM_BASE_PA", "PhysicalMemory", "PrivateRam", "SharedRam", "WritableMemory", "make_ram"]
+__all__ = [
+    "RAM_BASE_PA",
+    "ContiguousMemory",
+    "PhysicalMemory",
+    "PrivateRam",
+    "SharedRam",
+    "WritableMemory",
+    "make_ram",
+]
 
 RAM_BASE_PA = 0x4000_0000
 """Where the `virt` machine puts RAM, in one block (QEMU hw/arm/virt.c, `base_memmap`)."""
+
+BULK_BYTES = 1 << 20
+"""Reads from this size on leave the holes of a memory file alone."""
 
 
 class PhysicalMemory(Protocol):
@@ -36,6 +47,19 @@ class WritableMemory(PhysicalMemory, Protocol):
 
     def write(self, pa: int, data: bytes) -> None:
         """Store bytes at physical address `pa`; raises ChannelError when any of them is not RAM."""
+        ...
+
+
+@runtime_checkable
+class ContiguousMemory(PhysicalMemory, Protocol):
+    """Memory of which NumPy may take whole tables at once, where it is in one piece."""
+
+    @property
+    def contiguous(self) -> tuple[int, mmap.mmap | memoryview] | None:
+        """The physical address of the first byte, and all bytes without a copy; None: in several pieces.
+
+        The buffer is good until the memory is closed.
+        """
         ...
 
 
@@ -61,15 +85,27 @@ class SharedRam:
 
     def __init__(self, descriptor: int, size_bytes: int) -> None:
         self._map = mmap.mmap(descriptor, size_bytes)
+        self._descriptor = os.dup(descriptor)
 
     @property
     def ranges(self) -> tuple[range, ...]:
         """See PhysicalMemory."""
         return (range(RAM_BASE_PA, RAM_BASE_PA + len(self._map)),)
 
+    @property
+    def contiguous(self) -> tuple[int, mmap.mmap]:
+        """See ContiguousMemory."""
+        return RAM_BASE_PA, self._map
+
     def read(self, pa: int, size_bytes: int) -> bytes:
         """See PhysicalMemory."""
         offset = _offset(pa, size_bytes, len(self._map))
+        if size_bytes >= BULK_BYTES:
+            # A read through the map gives a hole in the file a page of its own: saving a large guest, most
+            # of which it has never touched, would take its whole size of host memory (mm/shmem.c).
+            data = os.pread(self._descriptor, size_bytes, offset)
+            if len(data) == size_bytes:
+                return data
         return self._map[offset : offset + size_bytes]
 
     def write(self, pa: int, data: bytes) -> None:
@@ -78,8 +114,10 @@ class SharedRam:
         self._map[offset : offset + len(data)] = data
 
     def close(self) -> None:
-        """Unmap."""
-        self._map.close()
+        """Unmap; safe to call again."""
+        if not self._map.closed:
+            self._map.close()
+            os.close(self._descriptor)
 
 
 class PrivateRam:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
 
-from harness.memory.ram import PhysicalMemory
+from harness.bulk import Ram, Reads, TableSource
+from harness.memory.ram import ContiguousMemory, PhysicalMemory
 from harness.vmsa import Regimes, Registers, StageOff, derive_both
 from harness.vmsa.registers import REGISTER_NAMES
 
@@ -14,6 +16,10 @@ __all__ = ["REGISTERS", "Snapshot", "Vcpu"]
 REGISTERS = ("pc", "cpsr", *sorted(name.upper() for name in REGISTER_NAMES))
 """Names of the registers that a snapshot keeps of each vCPU: the gdbstub's for the first two, then the
 architecture's."""
+
+
+def _nothing() -> None:
+    """What there is to close of a snapshot that owns nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +41,10 @@ class Vcpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
-    """A guest at one moment. Of a running machine it is valid only while the vCPUs stay stopped."""
+    """A guest at one moment. Of a running machine it is valid only while the vCPUs stay stopped.
+
+    One that was opened from a file holds a map of it: a context manager, or `close()`.
+    """
 
     vcpus: tuple[Vcpu, ...]
     memory: PhysicalMemory
@@ -43,10 +52,33 @@ class Snapshot:
     """Where it comes from, for messages: a cell's id, a file's name."""
     notes: tuple[str, ...] = ()
     """What was not known and what was taken instead, in words."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """What made it: kernel, QEMU, command line, by name."""
+    on_close: Callable[[], None] = field(default=_nothing, repr=False)
+    """Releases what the snapshot owns; a running machine's memory is not its own."""
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file that it was opened from, if any; safe to call again."""
+        self.on_close()
 
     def read(self, pa: int, size_bytes: int) -> bytes:
         """The bytes at a physical address; raises ChannelError when any of them is not in the snapshot."""
         return self.memory.read(pa, size_bytes)
+
+    def tables(self) -> TableSource:
+        """For `harness.bulk`: the memory without a copy where it is in one piece, else by `read`."""
+        if isinstance(self.memory, ContiguousMemory) and self.memory.contiguous is not None:
+            base_pa, buffer = self.memory.contiguous
+            return Ram(buffer, base_pa)
+        return Reads(self.memory.read)
 
     @property
     def ram(self) -> tuple[range, ...]:

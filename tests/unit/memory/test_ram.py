@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.errors import ChannelError
-from harness.memory.ram import RAM_BASE_PA, SharedRam, make_ram
+from harness.memory.ram import RAM_BASE_PA, ContiguousMemory, SharedRam, make_ram
 
 
 @pytest.fixture
@@ -56,3 +56,22 @@ def test_what_is_written_is_read(ram: tuple[int, SharedRam]) -> None:
     with pytest.raises(ChannelError, match="not within RAM"):
         reader.write(RAM_BASE_PA + (1 << 20) - 4, b"granule!")
     assert reader.read(RAM_BASE_PA + (1 << 20) - 4, 4) == bytes(4)
+
+
+def test_ram_is_handed_on_without_a_copy(ram: tuple[int, SharedRam]) -> None:
+    """RAM is one piece: the buffer shows what is written afterwards, from RAM's first address on."""
+    reader = ram[1]
+    assert isinstance(reader, ContiguousMemory)
+    base_pa, buffer = reader.contiguous
+    reader.write(RAM_BASE_PA + 16, b"granule")
+    assert (base_pa, buffer[16:23]) == (RAM_BASE_PA, b"granule")
+
+
+def test_large_reads_take_no_memory(ram: tuple[int, SharedRam]) -> None:
+    """A large read of what was never written gives zeros and leaves the holes of the file as they are."""
+    descriptor, reader = ram
+    reader.write(RAM_BASE_PA + 0x8000, b"granule")
+    before = os.fstat(descriptor).st_blocks
+    data = reader.read(RAM_BASE_PA, 1 << 20)
+    assert (data[0x8000:0x8007], data.count(0)) == (b"granule", (1 << 20) - 7)
+    assert os.fstat(descriptor).st_blocks == before

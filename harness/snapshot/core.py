@@ -1,0 +1,169 @@
+"""Core files of QEMU's `dump-guest-memory`: a guest's memory, and the general registers of its vCPUs.
+
+They hold no system registers; those of the kernel's half are worked out from VMCOREINFO. Format: ELF64,
+target/arm/arch_dump.c and dump/dump.c of QEMU; struct elf_prstatus of arm64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.elffile import ELFFile
+
+from harness.errors import UsageError
+from harness.linux.vmcoreinfo import VmcoreInfo
+from harness.memory.mapped import MAX_EXTENTS, Extent, MappedMemory
+from harness.snapshot.inferred import infer
+from harness.snapshot.snapshot import Snapshot, Vcpu
+
+__all__ = ["open_core"]
+
+MAX_NOTES_BYTES: Final = 16 << 20
+MAX_VCPUS: Final = 4096
+NT_PRSTATUS: Final = 1
+_PRSTATUS_BYTES: Final = 392
+_PC_AT: Final = 368
+"""Of struct elf_prstatus: pr_reg is at 112 and begins with x0 to x30 and sp; PSTATE follows pc."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """What the program headers lead to."""
+
+    extents: tuple[Extent, ...]
+    vcpus: tuple[dict[str, int], ...]
+    infos: tuple[VmcoreInfo, ...]
+
+
+def open_core(path: Path, registers: tuple[Mapping[str, int], ...] = ()) -> Snapshot:
+    """The snapshot in an ELF core; close it when done.
+
+    `registers` are those of each vCPU, or of all where there is one set, in place of what would be worked
+    out. Raises UsageError for what is no core of an arm64 guest, and for one that is damaged.
+    """
+    contents = _contents(path)
+    with contextlib.ExitStack() as on_failure:
+        memory = MappedMemory(path, contents.extents)
+        on_failure.callback(memory.close)
+        snapshot = _snapshot(path, contents, memory, registers)
+        on_failure.pop_all()
+    return snapshot
+
+
+def _snapshot(
+    path: Path, contents: _Contents, memory: MappedMemory, registers: tuple[Mapping[str, int], ...]
+) -> Snapshot:
+    vcpus = contents.vcpus or ({},)
+    release = ""
+    if registers:
+        given = registers * len(vcpus) if len(registers) == 1 else registers
+        if len(given) != len(vcpus):
+            raise UsageError(f"{path} has {len(vcpus)} vCPUs, and registers are given for {len(given)}")
+        notes: tuple[str, ...] = ("the system registers are those that were given",)
+    else:
+        found = infer(memory, contents.infos)
+        notes, release = found.notes, found.release
+        given = (found.registers,) * len(vcpus)
+    if not contents.vcpus:
+        notes = (*notes, "the core has no registers of any vCPU (NT_PRSTATUS)")
+    return Snapshot(
+        vcpus=tuple(Vcpu(registers={**own, **more}) for own, more in zip(vcpus, given, strict=True)),
+        memory=memory,
+        origin=path.name,
+        notes=notes,
+        provenance={"kernel release": release} if release else {},
+        on_close=memory.close,
+    )
+
+
+def _contents(path: Path) -> _Contents:
+    try:
+        with path.open("rb") as file:
+            return _read_segments(file, path)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    # What pyelftools raises for a damaged file has many names.
+    except (ELFError, ConstructError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
+            AssertionError, MemoryError) as error:  # fmt: skip
+        raise UsageError(f"{path} is damaged: its ELF headers cannot be read ({error})") from error
+
+
+def _read_segments(file: BinaryIO, path: Path) -> _Contents:
+    elf = ELFFile(file)
+    _refuse_foreign(elf, path)
+    count = elf.num_segments()
+    if count > MAX_EXTENTS:
+        raise UsageError(f"{path} is damaged: it claims {count} segments")
+    extents: list[Extent] = []
+    notes: list[tuple[bytes, int, bytes]] = []
+    for number in range(count):
+        header = elf.get_segment(number).header
+        at, size_bytes = header["p_offset"], header["p_filesz"]
+        if header["p_type"] == "PT_LOAD" and size_bytes:
+            extents.append(Extent(base_pa=header["p_paddr"], offset_bytes=at, size_bytes=size_bytes))
+        elif header["p_type"] == "PT_NOTE":
+            file.seek(at)
+            data = file.read(min(size_bytes, MAX_NOTES_BYTES))
+            if len(data) < min(size_bytes, MAX_NOTES_BYTES):
+                raise UsageError(
+                    f"{path} is truncated: its notes end after {len(data)} of {size_bytes} bytes"
+                )
+            notes += _notes(data)
+    return _Contents(extents=tuple(extents), vcpus=_vcpus(notes, path), infos=tuple(_infos(notes)))
+
+
+def _refuse_foreign(elf: ELFFile, path: Path) -> None:
+    """Raise UsageError, naming what it is, for anything but a little-endian 64-bit core of AArch64."""
+    if elf.header["e_machine"] != "EM_AARCH64":
+        raise UsageError(f"{path} is of another architecture, {elf.get_machine_arch()}: wanted AArch64")
+    if elf.elfclass != 64:
+        raise UsageError(f"{path} is a {elf.elfclass}-bit ELF file: wanted a 64-bit core")
+    if not elf.little_endian:
+        raise UsageError(f"{path} is a big-endian core: only little-endian ones can be read")
+    if elf.header["e_type"] != "ET_CORE":
+        raise UsageError(
+            f"{path} is an ELF file, but no core ({elf.header['e_type']}): wanted what QEMU's "
+            "dump-guest-memory writes"
+        )
+    if elf.header["e_phentsize"] != 56:
+        raise UsageError(f"{path} is damaged: its program headers are {elf.header['e_phentsize']} bytes each")
+
+
+def _notes(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Name, type and content of each ELF note; what does not fit ends them."""
+    at = 0
+    while at + 12 <= len(data):
+        name_bytes, content_bytes, kind = struct.unpack_from("<III", data, at)
+        start = at + 12 + (name_bytes + 3 & ~3)
+        if start + content_bytes > len(data):
+            return
+        name = data[at + 12 : at + 12 + name_bytes].rstrip(b"\0")
+        yield name, kind, data[start : start + content_bytes]
+        at = start + (content_bytes + 3 & ~3)
+
+
+def _vcpus(notes: list[tuple[bytes, int, bytes]], path: Path) -> tuple[dict[str, int], ...]:
+    found: list[dict[str, int]] = []
+    for name, kind, content in notes:
+        if name == b"CORE" and kind == NT_PRSTATUS and len(content) == _PRSTATUS_BYTES:
+            pc, pstate = struct.unpack_from("<QQ", content, _PC_AT)
+            found.append({"pc": pc, "cpsr": pstate})
+    if len(found) > MAX_VCPUS:
+        raise UsageError(f"{path} is damaged: it claims {len(found)} vCPUs")
+    return tuple(found)
+
+
+def _infos(notes: list[tuple[bytes, int, bytes]]) -> Iterator[VmcoreInfo]:
+    for name, _, content in notes:
+        if name == b"VMCOREINFO":
+            try:
+                yield VmcoreInfo.parse(content)
+            except ValueError:
+                continue
