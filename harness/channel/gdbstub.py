@@ -48,8 +48,7 @@ class Gdbstub:
     def registers(self, thread: str, names: tuple[str, ...], deadline: Deadline) -> dict[str, int]:
         """The named registers of one vCPU (QEMU 10.2's names); those it does not have are left out."""
         numbers = self._register_numbers(deadline)
-        if self._ask(f"Hg{thread}", deadline) != "OK":
-            raise ChannelError(f"QEMU's gdbstub knows no vCPU {thread}")
+        self._choose(thread, deadline)
         values: dict[str, int] = {}
         for name in names:
             number = numbers.get(name, numbers.get(RENAMED.get(name, ""), None))
@@ -59,6 +58,24 @@ class Gdbstub:
             if re.fullmatch("(?:[0-9a-f]{2})+", answer):
                 values[name] = int.from_bytes(bytes.fromhex(answer), "little")
         return values
+
+    def set_register(self, thread: str, name: str, value: int, size_bytes: int, deadline: Deadline) -> None:
+        """Set a register of one vCPU; raises ChannelError when the stub does not take it.
+
+        QEMU ignores, and says nothing of it, when a system register is set (target/arm/gdbstub.c).
+        """
+        number = self._register_numbers(deadline).get(name)
+        if number is None:
+            raise ChannelError(f"QEMU's gdbstub has no register {name}")
+        self._choose(thread, deadline)
+        hexadecimal = value.to_bytes(size_bytes, "little").hex()
+        answer = self._ask(f"P{number:x}={hexadecimal}", deadline)
+        if answer != "OK":
+            raise ChannelError(f"QEMU's gdbstub did not set {name}: it answered {answer[:40]!r}")
+
+    def _choose(self, thread: str, deadline: Deadline) -> None:
+        if self._ask(f"Hg{thread}", deadline) != "OK":
+            raise ChannelError(f"QEMU's gdbstub knows no vCPU {thread}")
 
     def _register_numbers(self, deadline: Deadline) -> dict[str, int]:
         """Register numbers by name, as the target description counts them (GDB manual, G.2.7)."""

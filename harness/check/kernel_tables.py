@@ -1,33 +1,51 @@
-"""The kernel half of the address space: every leaf by rules, a sample of addresses by a second walker.
+"""The kernel half of a snapshot, by every witness there is: rules, a second walker, the kernel's own words.
 
-Two walkers that read one corrupted table agree with each other: the rules see what they cannot, such as
-kernel text that can be written. A wrong output address that is still RAM is seen by neither.
+An oracle that is not there is named, with its reason: a check says what it could not compare.
+May import what `half` may, and the rules.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from harness.bulk import Leaves, Reads, permissions, walk_all
+from harness.check.contiguous import contiguous_groups_are_whole
+from harness.check.half import KernelHalf
+from harness.check.invariants import INVARIANTS, Invariant
+from harness.check.kimage import KIMAGE_RULES
+from harness.check.layout_check import facts_of_layout, layout_findings
+from harness.check.linear_map import LINEAR_MAP_RULES
+from harness.check.ptdump import compare_ptdump
+from harness.check.vmalloc import stable_areas, vmalloc_areas_are_mapped, vmalloc_guard_pages_are_unmapped
+from harness.check.walkers import Answers, walker_findings
 from harness.verdict import Finding
-from harness.vmsa import Anomaly, AnomalyKind, Memory, Regime, Right, Translation, memory_type, walk
-from harness.vmsa.attributes import NormalMemory
 
-__all__ = ["KernelTables", "Walker", "check_kernel_tables"]
+__all__ = ["RULES", "KernelTables", "Witness", "check_kernel_tables"]
 
-Walker = Callable[[int], int | None]
-"""A second walker: the physical address of a virtual one, or None when it is not mapped."""
+RULES: tuple[Invariant, ...] = (
+    *INVARIANTS,
+    contiguous_groups_are_whole,
+    *LINEAR_MAP_RULES,
+    *KIMAGE_RULES,
+    vmalloc_guard_pages_are_unmapped,
+    vmalloc_areas_are_mapped,
+)
+"""Every rule; each is a function of the half that yields findings, and its docstring says what it claims."""
 
-SAMPLED_LEAVES = 150
-SAMPLED_EDGES = 75
-SHOWN = 3
 
-# KASAN maps thousands of shadow entries through one table, and a kernel may share tables at will.
-NOT_A_FAULT = frozenset({AnomalyKind.TABLE_SHARED})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """One oracle: what it was asked."""
+
+    name: str
+    compared: int
+    unit: str
+    absent: str = ""
+    """Why it was not asked; empty when it was."""
+
+    def __str__(self) -> str:
+        if self.absent:
+            return f"no {self.name} ({self.absent})"
+        return f"{self.name} {self.compared} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,83 +55,74 @@ class KernelTables:
     leaves: int
     """Leaves of the whole kernel half, each held against every rule."""
     compared: int
-    """Addresses that both walkers translated."""
+    """Facts that another witness than the tables themselves was asked for."""
+    witnesses: tuple[Witness, ...]
     findings: tuple[Finding, ...]
 
+    @property
+    def evidence(self) -> str:
+        """Who was asked what, in one line."""
+        return ", ".join(str(one) for one in self.witnesses)
 
-def check_kernel_tables(
-    regime: Regime, memory: Memory, walker: Walker | None, ram: range, *, seed: int = 0
-) -> KernelTables:
-    """Check the tables of a regime for the upper range while nothing changes them.
 
-    Arguments: `walker`, the second opinion, or None where there is none; `ram`, the physical addresses that
-    are RAM; `seed` chooses the sample.
+def check_kernel_tables(half: KernelHalf, answers: Answers | None = None) -> KernelTables:
+    """Check the kernel's half by rules and by every witness.
+
+    `answers` are a second walker's, or None where there is none. That no witness but the tables could be
+    asked is a finding: what was not compared has not passed.
     """
-    leaves = walk_all(regime, Reads(memory))
-    findings = [_anomaly(found) for found in leaves.anomalies if found.kind not in NOT_A_FAULT]
-    findings += _by_rules(regime, leaves, ram)
-    addresses = tuple(_sample(leaves, random.Random(seed))) if walker is not None else ()  # noqa: S311
-    if walker is not None:
-        findings += _by_walker(regime, memory, walker, addresses)
-    if not len(leaves):
-        findings.append(Finding(what="kernel page tables", wanted="leaves", seen="none"))
-    return KernelTables(leaves=len(leaves), compared=len(addresses), findings=tuple(findings))
-
-
-def _anomaly(found: Anomaly) -> Finding:
-    where = f"level {found.level} at {found.va:#x}"
-    return Finding(
-        what=f"kernel page tables, {where}",
-        wanted="a sound table",
-        seen=f"{found.kind.value} ({found.pa:#x})",
+    findings = [finding for rule in RULES for finding in rule(half)]
+    witnesses = [Witness(name="model", compared=len(half.leaves), unit="leaves")]
+    for asked in (_walker(half, answers), _ptdump(half), _layout(half), _iomem(half), _areas(half)):
+        witness, found = asked
+        witnesses.append(witness)
+        findings += found
+    compared = sum(one.compared for one in witnesses[1:])
+    if not compared:
+        why = "; ".join(str(one) for one in witnesses[1:])
+        findings.append(
+            Finding(what="kernel page tables", wanted="a witness beside the tables", seen=f"none: {why}")
+        )
+    return KernelTables(
+        leaves=len(half.leaves), compared=compared, witnesses=tuple(witnesses), findings=tuple(findings)
     )
 
 
-def _by_rules(regime: Regime, leaves: Leaves, ram: range) -> Iterator[Finding]:
-    """No leaf is writable and executable, none is open to EL0, and Normal memory is RAM."""
-    rights = permissions(regime, leaves)
-    user = rights.user_may(Right.READ) | rights.user_may(Right.WRITE) | rights.user_may(Right.EXECUTE)
-    last = leaves.pa + (leaves.size_bytes - np.uint64(1))
-    outside = np.flatnonzero((leaves.pa < np.uint64(ram.start)) | (last >= np.uint64(ram.stop)))
-    # Few leaves are outside RAM, and most of those are devices: the specification says which.
-    stray = [
-        index for index in outside if isinstance(memory_type(regime, leaves[int(index)].leaf), NormalMemory)
-    ]
-    broken = {
-        "writable and executable": np.flatnonzero(
-            rights.privileged_may(Right.WRITE) & rights.privileged_may(Right.EXECUTE)
-        ),
-        "open to EL0": np.flatnonzero(user),
-        "Normal memory outside RAM": np.array(stray, dtype=np.intp),
-    }
-    for what, which in broken.items():
-        if len(which):
-            shown = [leaves[index] for index in which[:SHOWN]]
-            places = ", ".join(f"{leaf.va:#x} -> {leaf.oa:#x} ({leaf.word:#x})" for leaf in shown)
-            yield Finding(what=f"kernel leaves: {what}", wanted="none", seen=f"{len(which)}: {places}")
+def _absent(half: KernelHalf, name: str) -> Witness:
+    why = half.view.absent.get(name, "the guest's own words were not read")
+    return Witness(name=name, compared=0, unit="", absent=why)
 
 
-def _sample(leaves: Leaves, chance: random.Random) -> Iterator[int]:
-    """Addresses within leaves, and just before and after them, where a hole may be."""
-    count = len(leaves)
-    for index in chance.sample(range(count), min(SAMPLED_LEAVES, count)):
-        yield leaves[index].va + chance.randrange(leaves[index].size_bytes)
-    for index in chance.sample(range(count), min(SAMPLED_EDGES, count)):
-        yield leaves[index].va - 1
-        # The last leaf of the address space has nothing after it.
-        yield leaves[index].end_va & (1 << 64) - 1 or leaves[index].va
+def _walker(half: KernelHalf, answers: Answers | None) -> tuple[Witness, list[Finding]]:
+    if answers is None:
+        return _absent(half, "gva2gpa"), []
+    found = list(walker_findings(half, answers))
+    return Witness(name="gva2gpa", compared=len(answers), unit="addresses"), found
 
 
-def _by_walker(
-    regime: Regime, memory: Memory, walker: Walker, addresses: tuple[int, ...]
-) -> Iterator[Finding]:
-    for va in addresses:
-        if not va >> 55 & 1:
-            continue  # the edge of the lowest leaf lies in the other range
-        outcome = walk(regime, memory, va)
-        ours = outcome.pa if isinstance(outcome, Translation) else None
-        theirs = walker(va)
-        if ours != theirs:
-            wanted = "unmapped" if ours is None else f"{ours:#x}"
-            seen = "unmapped" if theirs is None else f"{theirs:#x}"
-            yield Finding(what=f"translation of {va:#x}, by the model and by QEMU", wanted=wanted, seen=seen)
+def _ptdump(half: KernelHalf) -> tuple[Witness, list[Finding]]:
+    if half.view.dumps is None:
+        return _absent(half, "ptdump"), []
+    compared = compare_ptdump(half, *half.view.dumps)
+    return Witness(name="ptdump", compared=compared.stretches, unit="regions"), list(compared.findings)
+
+
+def _layout(half: KernelHalf) -> tuple[Witness, list[Finding]]:
+    facts = facts_of_layout(half)
+    if not facts:
+        return _absent(half, "vmcoreinfo"), []
+    return Witness(name="vmcoreinfo", compared=len(facts), unit="facts"), list(layout_findings(half))
+
+
+def _iomem(half: KernelHalf) -> tuple[Witness, list[Finding]]:
+    """The rules asked it; here it is only counted."""
+    if half.view.iomem is None:
+        return _absent(half, "iomem"), []
+    return Witness(name="iomem", compared=len(half.view.iomem.resources), unit="resources"), []
+
+
+def _areas(half: KernelHalf) -> tuple[Witness, list[Finding]]:
+    """The rules asked it; here it is only counted."""
+    if half.view.areas is None:
+        return _absent(half, "vmallocinfo"), []
+    return Witness(name="vmallocinfo", compared=len(stable_areas(half)), unit="areas"), []

@@ -6,6 +6,7 @@ an `Evidence` (what it is to compare); the pytest matrix and `granule smoke` run
 
 from harness.smoke.check import Check
 from harness.smoke.devices import block, hotplug, modules, network
+from harness.smoke.kernel_tables import kernel_tables
 from harness.smoke.memory import (
     file_mappings,
     fork,
@@ -18,7 +19,7 @@ from harness.smoke.memory import (
     thp,
 )
 from harness.smoke.page_size import page_size
-from harness.smoke.tables import kernel_tables
+from harness.smoke.user_tables import user_tables
 from harness.spec import PageSize
 
 __all__ = ["CHECKS", "Check"]
@@ -43,6 +44,7 @@ CHECKS = (
     Check(run=network),
     Check(run=modules),
     Check(run=hotplug),
+    Check(run=user_tables),
     # Last: what the others did to the tables is looked at too.
     Check(run=kernel_tables),
 )

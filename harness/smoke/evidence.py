@@ -14,7 +14,7 @@ FINDING_LIMIT = 20
 class Evidence:
     """Collects expectations: each is counted, and those that do not hold become findings.
 
-    `output` is text worth showing beside them: what a command of the user's printed.
+    `output` is text worth showing beside them: what a command of the user's printed, or what `note` was told.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,10 @@ class Evidence:
         """A finding that was made elsewhere."""
         if len(self._findings) < FINDING_LIMIT:
             self._findings.append(finding)
+
+    def note(self, line: str) -> None:
+        """A line that says what was compared, or could not be, for whoever wonders what a PASS is worth."""
+        self.output = f"{self.output}\n{line}" if self.output else line
 
     def tap(self, what: str, tap: TapResult, status: int) -> None:
         """Expect every point of a probe's output to be ok, the plan complete, and its exit status 0.

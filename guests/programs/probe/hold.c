@@ -1,73 +1,123 @@
 /*
- * Makes one mapping of each kind and keeps them until its input ends, for someone who looks at the page
- * tables from outside. Prints `map NAME 0xSTART LENGTH PROT` for each, then `held PID`.
+ * Makes a mapping of each kind and keeps them, for someone who looks at the page tables from outside.
+ *
+ *     probe hold                   until its input ends
+ *     probe hold NONCE SECONDS     in a process of its own that spins at EL0, SECONDS at most
+ *
+ * Prints a line for each kind, `map NAME 0xSTART LENGTH PROT BACKING` or `none NAME REASON`, then `held PID`.
+ * NONCE is 32 hexadecimal digits: their 16 bytes stand at the start of the mapping `nonce`, so that whoever
+ * has an address space before him can tell whether it is this process's. The kinds are those of hold_kinds.c.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "hold.h"
 #include "memory.h"
 #include "probe.h"
 
-#define RW (PROT_READ | PROT_WRITE)
-#define ANONYMOUS (MAP_PRIVATE | MAP_ANONYMOUS)
+enum { NONCE_BYTES = 16, MOST_SECONDS = 3600 };
 
-static void tell(const char *name, const void *start, size_t length, int protection)
+static bool parse_nonce(const char *text, unsigned char *nonce)
 {
-	printf("map %s %p %zu %c%c%c\n", name, start, length, protection & PROT_READ ? 'r' : '-',
-	       protection & PROT_WRITE ? 'w' : '-', protection & PROT_EXEC ? 'x' : '-');
-}
+	if (strlen(text) != 2 * NONCE_BYTES || strspn(text, "0123456789abcdef") != 2 * NONCE_BYTES)
+		return false;
+	for (int i = 0; i < NONCE_BYTES; i++) {
+		const char digits[] = { text[2 * i], text[2 * i + 1], '\0' };
 
-/* Maps, touches each page as the protection allows, and tells; a kind that cannot be had is left out. */
-static void hold(const char *name, size_t length, int protection, int flags, int file)
-{
-	size_t page = page_size();
-	unsigned char *start = mmap(NULL, length, protection, flags, file, 0);
-
-	if (start == MAP_FAILED)
-		return;
-	for (size_t at = 0; at < length; at += page)
-		if (protection & PROT_WRITE)
-			start[at] = 1;
-		else if (protection & PROT_READ)
-			(void)*(volatile unsigned char *)(start + at);
-	tell(name, start, length, protection);
-}
-
-static void hold_huge(void)
-{
-	size_t length = pmd_bytes(page_size());
-	unsigned char *start = map_aligned(length, length);
-
-	if (!madvise(start, length, MADV_HUGEPAGE)) {
-		start[0] = 1;
-		tell("huge", start, length, RW);
+		nonce[i] = strtoul(digits, NULL, 16);
 	}
+	return true;
+}
+
+static void finish_telling(void)
+{
+	printf("held %d\n", getpid());
+	fflush(stdout);
+}
+
+/* To the last CPU: the devices interrupt the first one. */
+static void pin(void)
+{
+	cpu_set_t all, last;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		return;
+	CPU_ZERO(&last);
+	for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && !CPU_COUNT(&last); cpu--)
+		if (CPU_ISSET(cpu, &all))
+			CPU_SET(cpu, &last);
+	sched_setaffinity(0, sizeof(last), &last);
+}
+
+/* An alarm ends it: whoever started it may be gone by then. */
+__attribute__((noreturn)) static void spin(const unsigned char *nonce, unsigned int seconds, int ready)
+{
+	unsigned char *page;
+	int null;
+
+	alarm(seconds);
+	hold_kinds();
+	page = map_pages(1);
+	memcpy(page, nonce, NONCE_BYTES);
+	hold_tell("nonce", page, page_size(), PROT_READ | PROT_WRITE, "page");
+	finish_telling();
+	null = open("/dev/null", O_RDWR);
+	if (null < 0)
+		_exit(1);
+	for (int file = 0; file < 3; file++)
+		dup2(null, file);
+	close(null);
+	pin();
+	if (write(ready, "", 1) != 1)
+		_exit(1);
+	close(ready);
+	for (;;)
+		__asm__ volatile("" ::: "memory");
+}
+
+/* Returns once the mappings stand and have been told, so that a shell can go on. */
+static int hold_in_background(const unsigned char *nonce, unsigned int seconds)
+{
+	int ready[2];
+	char byte;
+
+	if (pipe2(ready, O_CLOEXEC))
+		return 1;
+	switch (fork()) {
+	case -1:
+		return 1;
+	case 0:
+		close(ready[0]);
+		spin(nonce, seconds, ready[1]);
+	}
+	close(ready[1]);
+	return read(ready[0], &byte, 1) == 1 ? 0 : 1;
 }
 
 int probe_hold(int argc, char **argv)
 {
-	size_t page = page_size(), length = 4 * page;
-	int file = memfd_create("held", MFD_CLOEXEC);
-	char byte;
+	unsigned char nonce[NONCE_BYTES];
+	unsigned long seconds;
+	char byte, *end;
 
-	(void)argc, (void)argv;
-	if (file < 0 || ftruncate(file, length))
-		return 1;
-	hold("none", length, PROT_NONE, ANONYMOUS, -1);
-	hold("zero", length, PROT_READ, ANONYMOUS, -1); /* never written: the zero page */
-	hold("private", length, RW, ANONYMOUS, -1);
-	hold("executable", length, PROT_READ | PROT_EXEC, ANONYMOUS, -1);
-	hold("shared", length, RW, MAP_SHARED | MAP_ANONYMOUS, -1);
-	hold("file-shared", length, RW, MAP_SHARED, file);
-	hold("file-private", length, RW, MAP_PRIVATE, file);
-	hold("file-read", length, PROT_READ, MAP_SHARED, file);
-	hold("hugetlb", pmd_bytes(page), RW, ANONYMOUS | MAP_HUGETLB, -1);
-	hold_huge();
-	printf("held %d\n", getpid());
-	fflush(stdout);
+	if (argc) {
+		seconds = argc == 2 ? strtoul(argv[1], &end, 10) : 0;
+		if (!seconds || *end || seconds > MOST_SECONDS || !parse_nonce(argv[0], nonce)) {
+			fprintf(stderr, "probe hold: NONCE is 32 digits of 0-9a-f, SECONDS 1 to %d\n",
+				MOST_SECONDS);
+			return 2;
+		}
+		return hold_in_background(nonce, seconds);
+	}
+	hold_kinds();
+	finish_telling();
 	while (read(0, &byte, 1) > 0)
 		;
 	return 0;

@@ -26,7 +26,9 @@ static const struct {
 	{ "mthp", "LIMIT_BYTES", 1, 1, probe_mthp, "each size of transparent huge pages up to a limit" },
 	{ "swap", "", 0, 0, probe_swap, "pages go out to swap and come back (swap must be on)" },
 	{ "tcp", "ADDRESS PORT BYTES", 3, 3, probe_tcp, "a peer that echoes returns every byte" },
-	{ "hold", "", 0, 0, probe_hold, "make one mapping of each kind, list them, wait for end of input" },
+	{ "hold", "[NONCE SECONDS]", 0, 2, probe_hold, "make a mapping of each kind, list and keep them" },
+	{ "pages", "PID", 1, 1, probe_pages, "pagemap and kpageflags of a process's pages, binary" },
+	{ "pageflags", "", 0, 0, probe_pageflags, "kpageflags of frame numbers on stdin, binary" },
 };
 
 #define COUNT (sizeof(subcommands) / sizeof(subcommands[0]))

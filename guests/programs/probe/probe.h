@@ -13,5 +13,7 @@ int probe_mthp(int argc, char **argv);
 int probe_swap(int argc, char **argv);
 int probe_tcp(int argc, char **argv);
 int probe_hold(int argc, char **argv);
+int probe_pages(int argc, char **argv);
+int probe_pageflags(int argc, char **argv);
 
 #endif

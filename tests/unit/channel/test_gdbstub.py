@@ -112,3 +112,25 @@ def test_a_stub_without_a_description_is_an_error(serve: Callable[[Callable[[str
     gdb = serve(lambda body: "OK" if body.startswith("Hg") else "E00")
     with pytest.raises(ChannelError, match=r"target\.xml"):
         gdb.registers("p1.1", ("pc",), Deadline.after(10))
+
+
+def test_a_register_is_set(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """The value goes out little-endian, in its size, to the vCPU that was named."""
+    asked: list[str] = []
+
+    def answer(body: str) -> str:
+        asked.append(body)
+        return "OK" if body.startswith("P") else _qemu("SCTLR")(body)
+
+    serve(answer).set_register("p01.01", "pc", 0x3C5, 4, Deadline.after(10))
+    assert asked[-2:] == ["Hgp01.01", "P1=c5030000"]
+
+
+@pytest.mark.parametrize(("name", "match"), [("pc", "did not set pc"), ("NONE", "no register NONE")])
+def test_a_register_that_cannot_be_set(
+    serve: Callable[[Callable[[str], str]], Gdbstub], name: str, match: str
+) -> None:
+    """A stub that refuses, and one that has no such register, are ChannelErrors."""
+    gdb = serve(_qemu("SCTLR"))
+    with pytest.raises(ChannelError, match=match):
+        gdb.set_register("p01.01", name, 0, 8, Deadline.after(10))

@@ -90,3 +90,12 @@ def test_findings_are_bounded() -> None:
         evidence.equal(str(number), 0, 1)
     assert len(_result(evidence).findings) == FINDING_LIMIT
     assert _result(evidence).expectations == 1000
+
+
+def test_notes_are_kept_line_by_line() -> None:
+    """What was compared, or could not be, is shown with the result and changes no verdict."""
+    evidence = Evidence()
+    evidence.note("oracles: one")
+    evidence.note("no other")
+    assert _result(evidence).output == "oracles: one\nno other"
+    assert _result(evidence).verdict is Verdict.FAIL

@@ -1,0 +1,63 @@
+"""A second walker of the same tables, asked about a sample of addresses.
+
+May import what `half` may.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from harness.bulk import Leaves, segments
+from harness.check.half import KernelHalf
+from harness.verdict import Finding
+from harness.vmsa import VaRange
+
+__all__ = ["Answers", "Walker", "ask", "sampled_addresses", "walker_findings"]
+
+Walker = Callable[[int], int | None]
+"""A second walker: the physical address of a virtual one, or None when it is not mapped."""
+
+Answers = tuple[tuple[int, int | None], ...]
+"""Addresses, and what a walker said of each."""
+
+SAMPLED_LEAVES = 150
+SAMPLED_EDGES = 75
+
+
+def sampled_addresses(leaves: Leaves, seed: int) -> tuple[int, ...]:
+    """Addresses of the upper range within leaves, and just before and after them, where a hole may be."""
+    return tuple(
+        va for va in _candidates(leaves, random.Random(seed))  # noqa: S311 - a sample, no secret
+        if VaRange.of(va) is leaves.regime.va_range
+    )  # fmt: skip
+
+
+def _candidates(leaves: Leaves, chance: random.Random) -> Iterator[int]:
+    count = len(leaves)
+    for index in chance.sample(range(count), min(SAMPLED_LEAVES, count)):
+        yield leaves[index].va + chance.randrange(leaves[index].size_bytes)
+    for index in chance.sample(range(count), min(SAMPLED_EDGES, count)):
+        yield leaves[index].va - 1
+        # The last leaf of the address space has nothing after it.
+        yield leaves[index].end_va & (1 << 64) - 1 or leaves[index].va
+
+
+def ask(half: KernelHalf, walker: Walker, seed: int = 0) -> Answers:
+    """What a walker says of a sample of addresses, to be asked while nothing changes."""
+    return tuple((va, walker(va)) for va in sampled_addresses(half.leaves, seed))
+
+
+def walker_findings(half: KernelHalf, answers: Answers) -> Iterator[Finding]:
+    """Addresses that the model and the walker translate otherwise."""
+    pas, found = segments(half.leaves).translate(np.array([va for va, _ in answers], np.uint64))
+    for (va, theirs), pa, is_mapped in zip(answers, pas.tolist(), found.tolist(), strict=True):
+        ours = pa if is_mapped else None
+        if ours != theirs:
+            yield Finding(
+                what=f"translation of {va:#x}, by the model and by QEMU",
+                wanted="unmapped" if ours is None else f"{ours:#x}{half.descriptor_at(va)}",
+                seen="unmapped" if theirs is None else f"{theirs:#x}",
+            )
