@@ -16,6 +16,7 @@ from harness.cli.doctor import doctor
 from harness.cli.kernels import kernels
 from harness.cli.run import run
 from harness.cli.smoke import smoke
+from harness.cli.tables import tables
 from harness.errors import ExitStatus, GranuleError
 
 __all__ = ["main"]
@@ -42,7 +43,7 @@ def granule() -> None:
     """Boot real arm64 kernels at 4K, 16K and 64K pages under QEMU, and say what was found."""
 
 
-for _command in (smoke, boot, run, kernels, cache, doctor):
+for _command in (smoke, boot, run, kernels, tables, cache, doctor):
     granule.add_command(_command)
 
 
