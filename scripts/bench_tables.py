@@ -8,6 +8,9 @@ bulk_translations_per_s    translations of random addresses in the first table
 scattered_translations_per_s   the same in the third, where every leaf is a segment of its own
 spec_leaves_per_s          leaves of the first table by `harness.vmsa.mappings`
 spec_translations_per_s    translations in the first table by `harness.vmsa.walk`
+drgn_translations_per_s    the same addresses by drgn from Python, where `pip install drgn` was done
+addrxlat_translations_per_s    by libaddrxlat from C, where libkdumpfile-dev is installed
+crosscheck_s               what the checks of page tables took in a cell, with --live: null without
 
 All are medians. Tables are synthetic, and answers are compared with the specification's before they count.
 
@@ -31,6 +34,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from bench_peers import Sample, addrxlat_per_s, drgn_per_s
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -54,7 +58,7 @@ RAM_PA = 0x4000_0000
 PAGE, BLOCK = 1 << 12, 1 << 21
 KERNEL_PAGES = 512 << 20 >> 12
 MILLION = 1_000_000
-TRANSLATIONS, SPEC_TRANSLATIONS = 1_000_000, 2_000
+TRANSLATIONS, SPEC_TRANSLATIONS, PEER_TRANSLATIONS = 1_000_000, 2_000, 50_000
 KERNEL = leaf_attributes(uxn=True)
 
 
@@ -148,6 +152,19 @@ def random_addresses(leaves: Leaves, count: int) -> NDArray[np.uint64]:
     return leaves.va[at] + rng.integers(PAGE, size=count, dtype=np.uint64)
 
 
+def sample_for_peers(regime: Regime, memory: bytes, leaves: Leaves) -> Sample:
+    """Addresses whose pages hold the tables themselves: physical memory that a peer can read."""
+    rng = np.random.default_rng(3)
+    pas = np.uint64(ARENA_PA) + rng.integers(
+        (len(memory) - PAGE) // 8, size=PEER_TRANSLATIONS, dtype=np.uint64
+    ) * np.uint64(8)
+    vas = np.uint64(regime.lowest_va) + (pas - np.uint64(RAM_PA))
+    found, there = segments(leaves).translate(vas)
+    if not there.all() or not np.array_equal(found, pas):
+        raise SystemExit("bench-tables: the linear map of the sample is not linear")
+    return Sample(regime=regime, memory=memory, base_pa=ARENA_PA, vas=vas, pas=pas)
+
+
 def translations(regime: Regime, memory: bytes, leaves: Leaves, runs: int) -> tuple[float, float]:
     """Translations per second in bulk, segments included, and by the specification."""
     vas = random_addresses(leaves, TRANSLATIONS)
@@ -170,6 +187,7 @@ def measure(runs: int) -> dict[str, Any]:
     kernel_ram = Ram(memory, ARENA_PA)
     kernel_s = median_s(runs, lambda: walk_all(regime, kernel_ram))
     per_s, spec_per_s = translations(regime, memory, leaves, runs)
+    peers = sample_for_peers(regime, memory, leaves)
 
     large, large_memory = million_leaves()
     large_ram = Ram(large_memory, ARENA_PA)
@@ -191,7 +209,13 @@ def measure(runs: int) -> dict[str, Any]:
         "bulk_translations_per_s": round(per_s),
         "scattered_translations_per_s": round(scattered_per_s),
         "spec_translations_per_s": round(spec_per_s),
+        "drgn_translations_per_s": _rounded(drgn_per_s(peers)),
+        "addrxlat_translations_per_s": _rounded(addrxlat_per_s(peers)),
     }
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -210,6 +234,15 @@ def show(figures: dict[str, Any]) -> None:
     scattered = f"scattered over half-empty tables: {figures['scattered_leaves_ms']} ms"
     console.print(f"a million leaves: {figures['million_leaves_ms']} ms; {scattered}")
     console.print(f"translations of scattered leaves per second: {figures['scattered_translations_per_s']:,}")
+    for peer, how in (("drgn", "pip install drgn"), ("addrxlat", "apt-get install libkdumpfile-dev")):
+        per_s = figures[f"{peer}_translations_per_s"]
+        if per_s is None:
+            console.print(f"{peer}: not installed ({how})")
+        else:
+            times = figures["bulk_translations_per_s"] / per_s
+            console.print(
+                f"{peer}: {per_s:,} translations per second; in bulk we do {times:,.0f} times as many"
+            )
 
 
 def main() -> None:
