@@ -160,6 +160,18 @@ class Cache:
                 temporary.rename(path)
         return path
 
+    def discard(self, kind: str, key: str) -> None:
+        """Remove an entry that was found damaged, whoever uses it: files they have open stay readable."""
+        path = self.entry(kind, key)
+        with (
+            self._explained(f"remove {kind}/{key} from"),
+            self._locked(kind, key, ".make", f"{kind}/{key}", None),
+            self._temporary() as temporary,
+            contextlib.suppress(FileNotFoundError),
+        ):
+            path.rename(temporary / "removed")
+        self._release(path)
+
     @contextlib.contextmanager
     def workdir(self, name: str, *, waiting: Waiting | None = None) -> Iterator[Path]:
         """A directory that outlives the run and is ours alone meanwhile; waits while another has it."""

@@ -6,6 +6,8 @@
  *     NONCE put PATHB64 MODE LENGTH       LENGTH raw bytes follow: store them (MODE is octal)
  *     NONCE get PATHB64                   answers "granule:NONCE:length LENGTH\n" and LENGTH raw bytes
  *     NONCE tty [ROWS COLUMNS]            a login shell on a terminal of its own, until it exits
+ *     NONCE spare                         start a shell now for the next script, which then comes sooner
+ *     NONCE fresh SEEDB64 SECONDS NANOS   a clone's beginning: new random numbers, the time of day
  *
  * Every answer ends with "\ngranule:NONCE STATUS\n". While a script runs, a byte 0x03 interrupts its
  * process group (SIGINT, a second later SIGKILL); otherwise the host sends nothing until the answer is
@@ -17,6 +19,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/random.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,12 +42,16 @@ enum {
 	SLURP_LIMIT = 64 << 20,	 /* a file of unknown length, such as those of /proc */
 	INLINE_SCRIPT = 64 << 10, /* surely fits one argument: MAX_ARG_STRLEN is 32 pages */
 	INTERRUPT_GRACE_MS = 1000,
+	SPARE_SCRIPT = 4 << 10,	  /* what is written to a pipe as a whole or not at all: PIPE_BUF */
+	SPARE_START_MS = 10000,
 	NONCE_LIMIT = 64,
+	SEED_LIMIT = 512,	 /* bytes of entropy; the kernel's pool holds 32 */
 	CTRL_C = 3,
 };
 
 static int line_fd = -1;
-static int child_fd; /* signalfd of SIGCHLD */
+static int child_fd;  /* signalfd of SIGCHLD */
+static int random_fd; /* /dev/urandom, open before a clone needs it */
 
 /* Bytes received and not yet consumed: received[start .. start + held). */
 static char *received;
@@ -263,6 +270,112 @@ __attribute__((noreturn)) static void exec_script(const char *script, size_t len
 	_exit(127);
 }
 
+static long long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* In the child: a process group of its own, no input, and the line for its output. */
+static void become_command(void)
+{
+	int null;
+
+	setpgid(0, 0);
+	default_signals();
+	null = open("/dev/null", O_RDONLY);
+	dup2(null, 0);
+	dup2(line_fd, 1);
+	dup2(line_fd, 2);
+	if (null > 2)
+		close(null);
+}
+
+/*
+ * A shell that has been started and waits for the rest of its script in a pipe: a template keeps one, so
+ * that the first script in a clone costs no fork and no exec, which its QEMU would have to translate.
+ */
+static struct {
+	pid_t pid; /* 0: there is none */
+	int ends[2];
+} spare;
+
+static void close_spare_pipe(void)
+{
+	close(spare.ends[0]);
+	close(spare.ends[1]);
+}
+
+static void drop_spare(void)
+{
+	kill(-spare.pid, SIGKILL);
+	waitpid(spare.pid, NULL, 0);
+	spare.pid = 0;
+	close_spare_pipe();
+}
+
+/* It opens the pipe by our name for it, so that its own commands inherit nothing of this. */
+__attribute__((noreturn)) static void exec_spare(void)
+{
+	char script[64];
+
+	snprintf(script, sizeof(script), ". /proc/%d/fd/%d", getppid(), spare.ends[0]);
+	become_command();
+	execl("/bin/sh", "sh", "-c", script, (char *)NULL);
+	_exit(127);
+}
+
+/* Its script begins with a blank, which is gone from the pipe once it reads there. */
+static bool start_spare(void)
+{
+	long long limit_ms = now_ms() + SPARE_START_MS;
+	int unread = 1;
+
+	if (spare.pid)
+		return true;
+	if (pipe2(spare.ends, O_CLOEXEC | O_NONBLOCK))
+		return false;
+	spare.pid = fork();
+	if (spare.pid == 0)
+		exec_spare();
+	if (spare.pid < 0 || write(spare.ends[1], " ", 1) != 1) {
+		spare.pid = 0;
+		close_spare_pipe();
+		return false;
+	}
+	setpgid(spare.pid, spare.pid);
+	while (!ioctl(spare.ends[0], FIONREAD, &unread) && unread && now_ms() < limit_ms)
+		usleep(1000);
+	if (!unread)
+		return true;
+	drop_spare();
+	return false;
+}
+
+/* Has the spare shell run a script: its pid, or 0 when it does not and none of the script has run. */
+static pid_t use_spare(const char *script, size_t length)
+{
+	pid_t child = spare.pid;
+
+	if (!child || length > SPARE_SCRIPT)
+		return 0;
+	if (waitpid(child, NULL, WNOHANG) != 0) { /* somebody killed it */
+		spare.pid = 0;
+		close_spare_pipe();
+		return 0;
+	}
+	/* We hold the other end too, so this cannot fail but for want of memory, and then as a whole. */
+	if (length && write(spare.ends[1], script, length) != (ssize_t)length) {
+		drop_spare();
+		return 0;
+	}
+	spare.pid = 0;
+	close_spare_pipe();
+	return child;
+}
+
 /* Takes every 0x03 out of what has been received; true when there was one. */
 static bool interrupted(void)
 {
@@ -275,14 +388,6 @@ static bool interrupted(void)
 		found = true;
 	}
 	return found;
-}
-
-static long long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
 static int wait_for(pid_t leader)
@@ -336,28 +441,22 @@ static void run_script(const char *nonce, char *text)
 {
 	ssize_t length = base64_decode(text);
 	pid_t child;
-	int null;
 
 	if (length < 0 || memchr(text, '\0', length)) {
 		say("granule agent: the script is not base64 of text\n");
 		close_answer(nonce, 2);
 		return;
 	}
-	child = fork();
+	child = use_spare(text, length);
+	if (!child)
+		child = fork();
 	if (child < 0) {
 		say("granule agent: fork: %s\n", strerror(errno));
 		close_answer(nonce, 126);
 		return;
 	}
 	if (child == 0) {
-		setpgid(0, 0);
-		default_signals();
-		null = open("/dev/null", O_RDONLY);
-		dup2(null, 0);
-		dup2(line_fd, 1);
-		dup2(line_fd, 2);
-		if (null > 2)
-			close(null);
+		become_command();
 		exec_script(text, length);
 	}
 	setpgid(child, child);
@@ -575,6 +674,42 @@ static void interact(const char *nonce, const struct winsize *size)
 	close_answer(nonce, status);
 }
 
+/*
+ * Clones of one template wake with the same random state: they get entropy of their own, and a generator
+ * keyed with it at once (random(4); without RNDRESEEDCRNG the old key serves for up to a minute).
+ */
+static int reseed(const char *seed, size_t length)
+{
+	union {
+		struct rand_pool_info info;
+		char room[sizeof(struct rand_pool_info) + SEED_LIMIT];
+	} entropy;
+	int error = 0;
+
+	if (random_fd < 0)
+		return ENODEV;
+	entropy.info.entropy_count = 8 * length;
+	entropy.info.buf_size = length;
+	memcpy(entropy.info.buf, seed, length);
+	if (ioctl(random_fd, RNDADDENTROPY, &entropy.info) || ioctl(random_fd, RNDRESEEDCRNG))
+		error = errno;
+	explicit_bzero(&entropy, sizeof(entropy));
+	return error;
+}
+
+static void freshen(const char *nonce, const char *seed, size_t length, const struct timespec *now)
+{
+	int error = reseed(seed, length);
+
+	if (error)
+		say("granule agent: new random numbers: %s\n", strerror(error));
+	if (clock_settime(CLOCK_REALTIME, now)) {
+		error = errno;
+		say("granule agent: the time of day: %s\n", strerror(error));
+	}
+	close_answer(nonce, error ? 1 : 0);
+}
+
 /* One request; false when the line is not one. */
 static bool answer(char *line)
 {
@@ -617,6 +752,18 @@ static bool answer(char *line)
 			size.ws_col = columns;
 		}
 		interact(nonce, &size);
+	} else if (!strcmp(verb, "fresh")) {
+		ssize_t seed = words[0] ? base64_decode(words[0]) : -1;
+		long long seconds, nanoseconds;
+
+		if (seed <= 0 || seed > SEED_LIMIT || words[3] ||
+		    !parse_number(words[1], 10, 1LL << 40, &seconds) ||
+		    !parse_number(words[2], 10, 999999999, &nanoseconds))
+			return false;
+		freshen(nonce, words[0], seed,
+			&(struct timespec){ .tv_sec = seconds, .tv_nsec = nanoseconds });
+	} else if (!strcmp(verb, "spare") && !words[0]) {
+		close_answer(nonce, start_spare() ? 0 : 1);
 	} else if (!words[0]) {
 		run_script(nonce, verb);
 	} else {
@@ -640,6 +787,7 @@ int main(int argc, char **argv)
 	child_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (child_fd < 0)
 		die("signalfd");
+	random_fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
 	open_line(argv[1]);
 	say("granule: ready\n");
 	for (;;) {

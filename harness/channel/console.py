@@ -22,9 +22,10 @@ class Console:
     """Reads one socket from birth until its other end closes.
 
     `transcript` keeps the bytes; `events` are what the kernel log parser made of them.
+    `before`: what was printed earlier, by the machine that this one is a clone of.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, before: bytes = b"") -> None:
         self.transcript = Transcript()
         self._socket = sock
         self._log = KernelLog()
@@ -33,6 +34,8 @@ class Console:
         self._changed = threading.Condition()
         self._last_output_s = time.monotonic()
         self._closed = False
+        if before:
+            self._take(before)
         self._thread = threading.Thread(target=self._read, name="console", daemon=True)
         self._thread.start()
 
@@ -42,16 +45,18 @@ class Console:
                 data = self._socket.recv(1 << 16)
             except OSError:
                 data = b""
-            with self._changed:
-                events = self._log.feed(data) if data else self._log.finish()
-                self._keep(events)
-                self._last_output_s = time.monotonic()
-                self._closed = not data
-                if data:
-                    self.transcript.append(data)
-                self._changed.notify_all()
+            self._take(data)
             if not data:
                 return
+
+    def _take(self, data: bytes) -> None:
+        with self._changed:
+            self._keep(self._log.feed(data) if data else self._log.finish())
+            self._last_output_s = time.monotonic()
+            self._closed = not data
+            if data:
+                self.transcript.append(data)
+            self._changed.notify_all()
 
     def _keep(self, events: tuple[LogEvent, ...]) -> None:
         for event in events:

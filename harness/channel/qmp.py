@@ -49,6 +49,15 @@ class Qmp:
         except ExecuteError as error:
             raise QmpCommandError(f"QEMU refused {command}: {error}") from error
 
+    def send_descriptor(self, name: str, descriptor: int, deadline: Deadline) -> None:
+        """Give QEMU a copy of a file descriptor, for later commands to name as `fd:NAME`."""
+
+        async def send() -> None:
+            self._client.send_fd_scm(descriptor)
+
+        self._wait(send(), deadline, "QEMU's monitor")
+        self.execute("getfd", deadline, fdname=name)
+
     def wait_event(self, name: str, deadline: Deadline) -> dict[str, Any] | None:
         """The data of the next event of that name, or None when none comes in time; others are dropped."""
 

@@ -33,6 +33,8 @@ LOOK_S = 0.2
 READY = b"granule: ready\n"
 INTERRUPT_S = 5.0
 SMALL_BYTES = 1 << 16
+# What the kernel's input pool holds: a BLAKE2s state (drivers/char/random.c).
+SEED_BYTES = 32
 # Longer than any mark with the status that follows it.
 MARK_ROOM_BYTES = 128
 # Output beyond what is kept is cut in steps of this.
@@ -123,10 +125,30 @@ class Shell:
         self._socket = sock
         self._raise_if_gone = raise_if_gone
         self._line = _Line(sock, raise_if_gone)
+        self._greeted = False
 
     def wait_ready(self, deadline: Deadline) -> None:
-        """Wait for the agent's greeting; raises DeadlineExceeded or GuestGone."""
-        self._await(READY, deadline, "the guest's shell", SMALL_BYTES)
+        """Wait for the agent's greeting, unless it has come; raises DeadlineExceeded or GuestGone."""
+        if not self._greeted:
+            self._await(READY, deadline, "the guest's shell", SMALL_BYTES)
+            self._greeted = True
+
+    def keep_spare(self, deadline: Deadline) -> None:
+        """Have a shell started for the next command: in a clone that command then needs no new process."""
+        if not self._request(b"spare", b"", deadline, SMALL_BYTES, "a spare shell").ok:
+            raise ChannelError("the guest could not start a spare shell")
+
+    def renew(self, deadline: Deadline) -> None:
+        """In a clone, whose agent greeted another host long ago: give it entropy and the time of its own.
+
+        Raises ChannelError when the guest refuses them, DeadlineExceeded or GuestGone.
+        """
+        seed = base64.b64encode(secrets.token_bytes(SEED_BYTES))
+        head = b"fresh %s %d %d" % (seed, *divmod(time.time_ns(), 10**9))
+        done = self._request(head, b"", deadline, SMALL_BYTES, "fresh entropy and time")
+        if not done.ok:
+            raise ChannelError(f"the clone could not be given entropy and time: {done.text.strip()[:200]}")
+        self._greeted = True
 
     def run(self, script: str, deadline: Deadline, *, keep_bytes: int = 1 << 20) -> Completed:
         """Run `script` with `sh -c` in the guest and return its output and exit status.

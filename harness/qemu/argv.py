@@ -25,12 +25,15 @@ class Lines:
     """One per disk of the spec, in order."""
 
 
-def qemu_argv(spec: MachineSpec, lines: Lines, *, program: str, sandbox: bool = True) -> tuple[str, ...]:
+def qemu_argv(
+    spec: MachineSpec, lines: Lines, *, program: str, sandbox: bool = True, clone: bool = False
+) -> tuple[str, ...]:
     """The command line that runs `spec` with `program`, talking over `lines`.
 
-    `sandbox`: this QEMU was built with seccomp. Every device is virtio-mmio: the trimmed kernels have no
-    PCI, and Debian's have both.
+    `sandbox`: this QEMU was built with seccomp. `clone`: it waits for a saved state, and its RAM is a private
+    copy of the file. Every device is virtio-mmio: the trimmed kernels have no PCI, and Debian's have both.
     """
+    share = "off" if clone else "on"
     return (
         program,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
@@ -41,7 +44,7 @@ def qemu_argv(spec: MachineSpec, lines: Lines, *, program: str, sandbox: bool = 
         *("-smp", str(spec.vcpus)),
         *("-m", f"{spec.memory_mib}M"),
         "-object",
-        f"memory-backend-file,id=ram,size={spec.memory_mib}M,share=on,mem-path=/proc/self/fd/{lines.ram}",
+        f"memory-backend-file,id=ram,size={spec.memory_mib}M,share={share},mem-path=/proc/self/fd/{lines.ram}",
         *_socket("monitor", lines.monitor),
         *("-mon", "chardev=monitor,mode=control"),
         *_socket("console", lines.console),
@@ -57,10 +60,13 @@ def qemu_argv(spec: MachineSpec, lines: Lines, *, program: str, sandbox: bool = 
         *("-device", "virtio-rng-device,rng=entropy"),
         *_disks(spec, lines),
         *_wire(spec, lines),
-        *("-kernel", str(spec.kernel)),
-        *("-initrd", str(spec.initrd)),
-        *("-append", spec.cmdline),
+        *(("-incoming", "defer") if clone else _boot(spec)),
     )
+
+
+def _boot(spec: MachineSpec) -> tuple[str, ...]:
+    """What a clone goes without: QEMU would read it into memory of its own, and then never use it."""
+    return ("-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.cmdline)
 
 
 def _machine(spec: MachineSpec) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from harness.channel.console import Console
@@ -22,6 +21,8 @@ from harness.qemu.argv import Lines, qemu_argv
 from harness.qemu.frozen import Frozen
 from harness.qemu.probe import Qemu
 from harness.qemu.process import QemuProcess
+from harness.qemu.sparse import copy_data
+from harness.qemu.state import SavedState, load_state
 from harness.qemu.wire import EchoPeer
 from harness.spec import Disk, MachineSpec
 
@@ -41,19 +42,23 @@ class Machine:
 
     Raises LaunchError when QEMU does not come up. A machine whose guest panicked, rebooted or powered off
     answers GuestGone to everything but its console.
+
+    `saved`: go on from there instead of booting, with the vCPUs stopped until QMP `cont`. Guest RAM is then
+    private to QEMU. `harness.qemu.clone.start_clone` does the rest.
     """
 
-    def __init__(self, spec: MachineSpec, qemu: Qemu) -> None:
+    def __init__(self, spec: MachineSpec, qemu: Qemu, *, saved: SavedState | None = None) -> None:
         self.spec = spec
+        self._saved = saved
         self._cleanup = contextlib.ExitStack()
         self._started_s = time.monotonic()
         self._end_reason = ""
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
-            self._start(spec, qemu)
+            self._start(spec, qemu, saved)
             on_failure.pop_all()
 
-    def _start(self, spec: MachineSpec, qemu: Qemu) -> None:
+    def _start(self, spec: MachineSpec, qemu: Qemu, saved: SavedState | None) -> None:
         with contextlib.ExitStack() as theirs:
             ours: dict[str, socket.socket] = {}
             numbers: dict[str, int] = {}
@@ -62,14 +67,17 @@ class Machine:
                 mine, other = socket.socketpair()
                 ours[name] = self._cleanup.enter_context(mine)
                 numbers[name] = theirs.enter_context(other).fileno()
-            self._ram = make_ram(spec.memory_mib)
+            self._ram = make_ram(spec.memory_mib) if saved is None else os.dup(saved.ram)
             self._cleanup.callback(os.close, self._ram)
             self._disks = tuple(self._private_copy(disk) for disk in spec.disks)
             lines = Lines(ram=self._ram, disks=self._disks, **numbers)
-            argv = qemu_argv(spec, lines, program=qemu.program, sandbox=qemu.has_sandbox)
-            self.process = QemuProcess(argv, (self._ram, *self._disks, *numbers.values()))
+            argv = qemu_argv(
+                spec, lines, program=qemu.program, sandbox=qemu.has_sandbox, clone=saved is not None
+            )
+            states = () if saved is None else (theirs.enter_context(saved.reopened()).fileno(),)
+            self.process = QemuProcess(argv, (self._ram, *self._disks, *numbers.values(), *states))
             self._cleanup.callback(self.process.close)
-        self.console = Console(ours["console"])
+        self.console = Console(ours["console"], saved.console if saved is not None else b"")
         self._cleanup.callback(self.console.close)
         self.shell = Shell(ours["shell"], self.raise_if_gone)
         self._gdb = Gdbstub(ours["gdb"])
@@ -88,6 +96,8 @@ class Machine:
                 stderr=self.process.stderr(),
             ) from error  # fmt: skip
         self._cleanup.callback(self.qmp.close)
+        if states:
+            load_state(self.qmp, self.process, states[0])
         self.accelerator = self._accelerator()
 
     def _private_copy(self, disk: Disk) -> int:
@@ -98,7 +108,7 @@ class Machine:
             with disk.path.open("rb") as image:
                 size_bytes = os.fstat(image.fileno()).st_size
                 os.ftruncate(copy, size_bytes)
-                _copy_data(image.fileno(), copy, size_bytes)
+                copy_data(image.fileno(), copy, size_bytes)
         except OSError as error:
             raise InfraError(f"cannot read the disk image {disk.path}: {error.strerror}") from error
         return copy
@@ -123,6 +133,23 @@ class Machine:
     def close(self) -> None:
         """Kill QEMU and release everything; the console's transcript stays readable."""
         self._cleanup.close()
+
+    def when_closed(self, callback: Callable[[], object]) -> None:
+        """Have something of the caller's released with this machine, after QEMU has ended."""
+        with contextlib.ExitStack() as first:
+            first.callback(callback)
+            first.push(self._cleanup.pop_all())
+            self._cleanup = first.pop_all()
+
+    @property
+    def ram(self) -> int:
+        """Descriptor of the RAM file: the guest's RAM itself, but for a clone its template's."""
+        return self._ram
+
+    @property
+    def is_clone(self) -> bool:
+        """True for a machine that was not booted but goes on from a template's state."""
+        return self._saved is not None
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -189,9 +216,9 @@ class Machine:
             with contextlib.suppress(ChannelError):
                 self.qmp.execute("cont", Deadline.after(MONITOR_S))
 
-    def _memory(self, deadline: Deadline, *, private: bool = False) -> SharedRam | PrivateRam:
+    def _memory(self, deadline: Deadline, *, private: bool | None = None) -> SharedRam | PrivateRam:
         size_bytes = self.spec.memory_mib << 20
-        if not private:
+        if not (self.is_clone if private is None else private):
             return SharedRam(self._ram, size_bytes)
         answer = self.qmp.execute("human-monitor-command", deadline, command_line=f"gpa2hva {RAM_BASE_PA:#x}")
         try:
@@ -204,21 +231,3 @@ class Machine:
     def transcript(self) -> Transcript:
         """The kernel's console, from the first byte."""
         return self.console.transcript
-
-
-def _copy_data(source: int, target: int, size_bytes: int) -> None:
-    """Copy what is not a hole, so that a large sparse image costs only its data."""
-    position = 0
-    while position < size_bytes:
-        try:
-            start = os.lseek(source, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # only a hole is left
-                return
-            raise
-        position = os.lseek(source, start, os.SEEK_HOLE)
-        while start < position:
-            data = os.pread(source, min(1 << 20, position - start), start)
-            if not data:
-                raise OSError(errno.EIO, "it became shorter while it was read")
-            start += os.pwrite(target, data, start)

@@ -337,3 +337,17 @@ def test_kinds_do_not_collide_with_the_caches_own(root: Path, kind: str) -> None
     """The cache's own directories are no kinds of entry."""
     with Cache(root) as cache, pytest.raises(UsageError):
         cache.entry(kind, "x")
+
+
+def test_a_damaged_entry_is_discarded_under_its_users(tmp_path: Path) -> None:
+    """discard() removes an entry at once, even one in use; a file of it that is open stays readable."""
+    with Cache(tmp_path) as cache, Cache(tmp_path) as other:
+        path = cache.make("kind", "key", write("old"))
+        assert other.find("kind", "key") == path
+        with (path / "made-by").open() as file:
+            cache.discard("kind", "key")
+            assert file.read() == "old"
+        assert other.find("kind", "key") is None
+        cache.discard("kind", "key")
+        cache.make("kind", "key", write("new"))
+        assert (path / "made-by").read_text() == "new"

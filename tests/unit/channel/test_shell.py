@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,3 +159,40 @@ def test_put_sends_mode_length_and_bytes(line: tuple[Shell, socket.socket], tmp_
     shell.put(source, "/root/program", Deadline.after(10))
     thread.join()
     assert seen == [b"put", base64.b64encode(b"/root/program"), b"755", b"7", b"\x7fELF\n\x00\xff"]
+
+
+def test_a_clone_is_ready_without_a_greeting(line: tuple[Shell, socket.socket]) -> None:
+    """A clone's agent gets 32 bytes that are new each time and the time of day; then the shell is ready."""
+    shell, theirs = line
+    seen: list[list[bytes]] = []
+
+    def reply(nonce: bytes, body: bytes) -> bytes:
+        seen.append(body.split(b" "))
+        return b"\ngranule:" + nonce + b" 0\n"
+
+    before_s = time.time()
+    for _ in range(2):
+        _answer(theirs, reply)
+        shell.renew(Deadline.after(10))
+    shell.wait_ready(Deadline.after(0))
+    (verb, seed, seconds, nanoseconds), (_, other, _, _) = seen
+    assert verb == b"fresh"
+    assert len(base64.b64decode(seed)) == 32
+    assert seed != other
+    assert before_s - 1 <= int(seconds) + int(nanoseconds) / 1e9 <= time.time()
+
+
+def test_a_clone_that_stays_stale_is_an_error(line: tuple[Shell, socket.socket]) -> None:
+    """A guest that could not be reseeded is not used, and says why."""
+    shell, theirs = line
+    _answer(theirs, lambda nonce, _: b"granule agent: no device\ngranule:" + nonce + b" 1\n")
+    with pytest.raises(ChannelError, match="no device"):
+        shell.renew(Deadline.after(10))
+
+
+def test_the_greeting_is_waited_for_once(line: tuple[Shell, socket.socket]) -> None:
+    """A shell that has greeted is ready whenever it is asked again."""
+    shell, theirs = line
+    theirs.sendall(b"granule: ready\n")
+    shell.wait_ready(Deadline.after(10))
+    shell.wait_ready(Deadline.after(0))

@@ -11,6 +11,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import time
 import tty
@@ -217,3 +218,71 @@ def test_the_line_ends(agent: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("script", "answer"),
+    [
+        ("echo $0; exit 7", (b"sh\n", 7)),
+        ("", (b"", 0)),
+        ("cat; (: </dev/tty) 2>/dev/null || echo none >&2; kill -9 $$", (b"none\n", 137)),
+        ("for i in 1 2; do\necho $i\ndone\n", (b"1\n2\n", 0)),
+        ("ls /proc/self/fd | wc -l", (None, 0)),
+        ("echo early\n# " + "x" * 100_000 + "\necho late", (b"early\nlate\n", 0)),
+        ("# " + "x" * 4093 + "\necho no longer in one piece", (b"no longer in one piece\n", 0)),
+    ],
+    ids=["status", "empty", "killed", "lines", "descriptors", "long", "just too long"],
+)
+def test_a_spare_shell_is_like_any_other(line: Line, script: str, answer: tuple[bytes | None, int]) -> None:
+    """The next script runs in the spare shell as it would in a new one: output, status, input, open files."""
+    output, status = line.run(script)
+    line.send(b"S1 spare\n")
+    assert line.answer("S1") == (b"", 0)
+    assert line.run(script) == (output, status)
+    assert (answer[0] or output, answer[1]) == (output, status)
+    assert line.run(script) == (output, status)
+
+
+def test_a_spare_shell_runs_one_script(line: Line) -> None:
+    """It was there before the script came, and the script after that has a shell of its own."""
+    line.send(b"S1 spare\n")
+    assert line.answer("S1") == (b"", 0)
+    spare = line.run("echo $$")[0]
+    line.send(b"S2 spare\n")
+    line.answer("S2")
+    line.send(b"S3 spare\n")
+    assert line.answer("S3") == (b"", 0)
+    assert line.run("echo $$")[0] != spare
+    assert line.run("echo on")[0] == b"on\n"
+
+
+def test_a_spare_shell_that_died_is_replaced(line: Line) -> None:
+    """A spare shell that was killed costs nothing but its start: the script runs in a new one."""
+    agent = int(line.run("echo $PPID")[0])
+    line.send(b"S1 spare\n")
+    line.answer("S1")
+    line.run("echo used")
+    line.send(b"S2 spare\n")
+    line.answer("S2")
+    (spare,) = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    os.kill(int(spare), signal.SIGKILL)
+    assert line.run("echo there") == (b"there\n", 0)
+
+
+def test_a_spare_shell_can_be_interrupted(line: Line) -> None:
+    """0x03 ends what runs in the spare shell too, and the line goes on."""
+    line.send(b"S1 spare\n")
+    line.answer("S1")
+    line.send(b"N2 " + base64.b64encode(b"echo started; sleep 60 & wait") + b"\n")
+    line.until(b"started\n")
+    line.send(b"\x03")
+    assert line.answer("N2")[1] in (130, 137)
+    assert line.run("echo on")[0] == b"on\n"
+
+
+@pytest.mark.parametrize("words", ["", "!!!! 1 2", "QUJD 1", "QUJD x 2", "QUJD 1 1000000000", "QUJD 1 2 3"])
+def test_a_fresh_request_that_is_none(line: Line, words: str) -> None:
+    """Words that are no seed and time are refused before anything is done."""
+    line.send(f"F1 fresh {words}\n".encode())
+    assert line.answer("?")[1] == 2
+    assert line.run("echo on")[0] == b"on\n"

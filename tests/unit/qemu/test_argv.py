@@ -70,3 +70,14 @@ def test_wire_is_cut_off_from_the_host() -> None:
     assert _option(argv, "-netdev") == ["user,id=wire,restrict=on,guestfwd=tcp:10.0.2.100:7-chardev:peer"]
     assert "socket,id=peer,fd=30" in _option(argv, "-chardev")
     assert "-nic" not in argv
+
+
+def test_a_clone_differs_in_nothing_that_its_guest_sees() -> None:
+    """A clone's command line is its template's but for private RAM and a state instead of a kernel."""
+    disks = (Disk(path=Path("/a"), serial="one"),)
+    spec, lines = replace(SPEC, disks=disks, wire=Wire()), replace(LINES, disks=(20,), wire=30)
+    cold = " ".join(qemu_argv(spec, lines, program="qemu"))
+    clone = " ".join(qemu_argv(spec, lines, program="qemu", clone=True))
+    kernel = f"-kernel {SPEC.kernel} -initrd {SPEC.initrd} -append {SPEC.cmdline}"
+    assert cold.replace("share=on", "share=off").replace(kernel, "-incoming defer") == clone
+    assert cold != clone
