@@ -10,7 +10,7 @@ spec_leaves_per_s          leaves of the first table by `harness.vmsa.mappings`
 spec_translations_per_s    translations in the first table by `harness.vmsa.walk`
 drgn_translations_per_s    the same addresses by drgn from Python, where `pip install drgn` was done
 addrxlat_translations_per_s    by libaddrxlat from C, where libkdumpfile-dev is installed
-crosscheck_s               what the checks of page tables took in a cell, with --live: null without
+crosscheck_s               seconds that the two checks of page tables take in a cell, by kernel: with --live
 
 All are medians. Tables are synthetic, and answers are compared with the specification's before they count.
 
@@ -39,7 +39,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from harness.build.guest import MicroGuest
 from harness.bulk import Leaves, Ram, segments, walk_all
+from harness.cache import Cache
+from harness.kernels.store import KernelStore
+from harness.matrix.budget import guest_memory_mib
+from harness.matrix.cell import Request
+from harness.matrix.guests import Guests
+from harness.matrix.plan import plan
+from harness.matrix.run import Bench, run_cell
+from harness.qemu.probe import Qemu
+from harness.smoke import CHECKS
+from harness.spec import Accel
 from harness.vmsa import (
     Mapping,
     Regime,
@@ -60,6 +71,8 @@ KERNEL_PAGES = 512 << 20 >> 12
 MILLION = 1_000_000
 TRANSLATIONS, SPEC_TRANSLATIONS, PEER_TRANSLATIONS = 1_000_000, 2_000, 50_000
 KERNEL = leaf_attributes(uxn=True)
+CROSSCHECK = ("user-tables", "kernel-tables")
+LIVE_RUNS = 3
 
 
 def median_s(runs: int, work: Callable[[], object]) -> float:
@@ -180,7 +193,26 @@ def translations(regime: Regime, memory: bytes, leaves: Leaves, runs: int) -> tu
     return TRANSLATIONS / bulk_s, SPEC_TRANSLATIONS / spec_s
 
 
-def measure(runs: int) -> dict[str, Any]:
+def crosscheck_s(kernels: tuple[str, ...]) -> dict[str, float]:
+    """Seconds that the cross-check of both halves adds to a cell of each kernel, one cell after another."""
+    checks = tuple(check for check in CHECKS if check.name in CROSSCHECK)
+    seconds: dict[str, float] = {}
+    with Cache() as cache:
+        qemu, store = Qemu.find(), KernelStore(cache)
+        with Guests(cache, qemu, cold=False, total_mib=guest_memory_mib()) as guests:
+            bench = Bench(qemu=qemu, cache=cache, guest=MicroGuest(cache), guests=guests)
+            for cell in plan(Request(kernels=kernels, accel=Accel.TCG, checks=checks), store, qemu).cells:
+                times = []
+                for _ in range(LIVE_RUNS):
+                    result = run_cell(cell, store.get(cell.kernel), bench, lambda _: None)
+                    if not result.verdict.is_pass:
+                        raise SystemExit(f"bench-tables: {cell.id}: {result.verdict.value}: {result.reason}")
+                    times.append(sum(one.duration_s for one in result.checks if one.name in CROSSCHECK))
+                seconds[cell.kernel] = round(statistics.median(times), 3)
+    return seconds
+
+
+def measure(runs: int, live: tuple[str, ...]) -> dict[str, Any]:
     """All figures."""
     regime, memory = kernel_table()
     leaves, spec_s = checked(regime, memory)
@@ -211,6 +243,7 @@ def measure(runs: int) -> dict[str, Any]:
         "spec_translations_per_s": round(spec_per_s),
         "drgn_translations_per_s": _rounded(drgn_per_s(peers)),
         "addrxlat_translations_per_s": _rounded(addrxlat_per_s(peers)),
+        "crosscheck_s": crosscheck_s(live) if live else None,
     }
 
 
@@ -243,6 +276,8 @@ def show(figures: dict[str, Any]) -> None:
             console.print(
                 f"{peer}: {per_s:,} translations per second; in bulk we do {times:,.0f} times as many"
             )
+    for kernel, seconds in (figures["crosscheck_s"] or {}).items():
+        console.print(f"cross-check of a cell, {kernel}: {seconds} s")
 
 
 def main() -> None:
@@ -251,9 +286,11 @@ def main() -> None:
         prog="bench-tables", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=15, help="runs of each kind (default 15)")
+    parser.add_argument("--live", default="", metavar="KERNEL,…", help="boot these, for crosscheck_s")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
-    figures = measure(max(1, options.runs))
+    live = tuple(name for name in options.live.split(",") if name)
+    figures = measure(max(1, options.runs), live)
     if options.json:
         json.dump(figures, sys.stdout, indent=2)
         print()

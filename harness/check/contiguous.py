@@ -1,4 +1,4 @@
-"""Contiguous groups: complete, aligned, uniform, and of consecutive memory.
+"""Contiguous groups: complete, aligned, uniform, and of consecutive memory; of either half.
 
 Hardware may cache a group as one translation taken from any of its descriptors: one that differs makes
 memory appear and vanish (Arm ARM DDI 0487, D8.6.1). May import what `half` may.
@@ -13,17 +13,33 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.bulk import Leaves
 from harness.bulk.columns import Bools, Words
 from harness.check.half import SHOWN, KernelHalf
 from harness.verdict import Finding
+from harness.vmsa import Regime
 from harness.vmsa.descriptor import Leaf
 from harness.vmsa.field import ones
 
-__all__ = ["contiguous_groups_are_whole"]
+__all__ = ["BrokenGroups", "broken_groups", "contiguous_groups_are_whole"]
 
 # What hardware or Linux may write to one descriptor of a group alone: AF, dirty state with DBM, and
 # software's bits (ASL takes AF and AP[2] of a group as any of its descriptors has them).
 _MAY_DIFFER: Final = Leaf.af.mask | Leaf.ndirty.mask | Leaf.software.mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BrokenGroups:
+    """What is wrong with the contiguous groups of some leaves."""
+
+    incomplete: int
+    """Groups of which a descriptor lacks the mark, or is no leaf."""
+    missing: tuple[tuple[int, int], ...]
+    """The address of the first such, and its group's, of the first few groups."""
+    elsewhere: NDArray[np.intp]
+    """Leaves whose output address is not in line with their group's, or that are of a group out of line."""
+    unlike: NDArray[np.intp]
+    """Leaves whose attributes are not those of most of their group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,27 +62,40 @@ class _Groups:
 
 def contiguous_groups_are_whole(half: KernelHalf) -> Iterator[Finding]:
     """Each group has all of its descriptors, alike, and its memory is one aligned piece."""
-    leaves = half.leaves
+    broken = broken_groups(half.leaves, half.pa)
+    if broken.incomplete:
+        places = [
+            f"{va:#x} of the group at {base:#x} (descriptor{half.descriptor_at(va)})"
+            for va, base in broken.missing
+        ]
+        yield Finding(
+            what="contiguous groups: incomplete",
+            wanted="every descriptor of a group",
+            seen=f"{broken.incomplete}: not {', '.join(places)}",
+        )
+    yield from half.broken(
+        "contiguous groups: output address", "consecutive, and aligned to the group", broken.elsewhere
+    )
+    yield from half.broken("contiguous groups: attributes", "the same throughout a group", broken.unlike)
+
+
+def broken_groups(leaves: Leaves, written_pa: Words) -> BrokenGroups:
+    """Look at every group that has a leaf; `written_pa` are the output addresses as leaves have them."""
     marked = np.flatnonzero(leaves.group_log2 > leaves.size_log2)
-    if not len(marked):
-        return
-    groups = _grouped(half, marked)
-    yield from _incomplete(half, groups)
+    groups = _grouped(leaves, marked)
+    short = _short(leaves, groups)
     # Where the memory of a whole group would be, by each of its leaves.
-    start_pa = half.pa[marked] - (leaves.va[marked] - groups.base)
+    start_pa = written_pa[marked] - (leaves.va[marked] - groups.base)
     unaligned = start_pa & groups.mask != 0
-    yield from half.broken(
-        "contiguous groups: output address", "consecutive, and aligned to the group",
-        marked[_odd_ones(groups, start_pa) | unaligned],
-    )  # fmt: skip
-    yield from half.broken(
-        "contiguous groups: attributes", "the same throughout a group",
-        marked[_odd_ones(groups, _compared(half, leaves.word[marked]))],
-    )  # fmt: skip
+    return BrokenGroups(
+        incomplete=len(short),
+        missing=tuple(_missing(leaves, groups, group) for group in short[:SHOWN].tolist()),
+        elsewhere=marked[_odd_ones(groups, start_pa) | unaligned],
+        unlike=marked[_odd_ones(groups, _compared(leaves.regime, leaves.word[marked]))],
+    )
 
 
-def _grouped(half: KernelHalf, marked: NDArray[np.intp]) -> _Groups:
-    leaves = half.leaves
+def _grouped(leaves: Leaves, marked: NDArray[np.intp]) -> _Groups:
     mask = (np.uint64(1) << leaves.group_log2[marked].astype(np.uint64)) - np.uint64(1)
     base = leaves.va[marked] & ~mask
     # In order of addresses the leaves of a group are neighbours. Groups of two levels may start at one base.
@@ -79,27 +108,20 @@ def _grouped(half: KernelHalf, marked: NDArray[np.intp]) -> _Groups:
     )  # fmt: skip
 
 
-def _incomplete(half: KernelHalf, groups: _Groups) -> Iterator[Finding]:
-    leaves = half.leaves
-    level = leaves.level[groups.marked[groups.first]]
-    wanted = np.array([1 << half.regime.geometry.contiguous_log2(one) for one in range(4)])[level]
-    short = np.flatnonzero(groups.count < wanted)
-    if not len(short):
-        return
-    places = []
-    for group in short[:SHOWN].tolist():
-        at = int(groups.first[group])
-        mine = set(leaves.va[groups.marked[groups.which == group]].tolist())
-        size_bytes = 1 << int(leaves.size_log2[groups.marked[at]])
-        base = int(groups.base[at])
-        missing = next(
-            va for va in range(base, base + (int(wanted[group]) * size_bytes), size_bytes) if va not in mine
-        )
-        places.append(f"{missing:#x} of the group at {base:#x} (descriptor{half.descriptor_at(missing)})")
-    yield Finding(
-        what="contiguous groups: incomplete", wanted="every descriptor of a group",
-        seen=f"{len(short)}: not {', '.join(places)}",
-    )  # fmt: skip
+def _short(leaves: Leaves, groups: _Groups) -> NDArray[np.intp]:
+    """The groups that have fewer leaves with the mark than they should."""
+    first = groups.marked[groups.first]
+    wanted = np.uint64(1) << (leaves.group_log2[first] - leaves.size_log2[first]).astype(np.uint64)
+    return np.flatnonzero(groups.count.astype(np.uint64) < wanted)
+
+
+def _missing(leaves: Leaves, groups: _Groups, group: int) -> tuple[int, int]:
+    """The first address of a group that has no leaf with the mark, and the group's."""
+    first = int(groups.first[group])
+    mine = set(leaves.va[groups.marked[groups.which == group]].tolist())
+    base, size_bytes = int(groups.base[first]), 1 << int(leaves.size_log2[groups.marked[first]])
+    whole = range(base, base + int(groups.mask[first]) + 1, size_bytes)
+    return next(va for va in whole if va not in mine), base
 
 
 def _odd_ones(groups: _Groups, value: Words) -> Bools:
@@ -112,10 +134,9 @@ def _odd_ones(groups: _Groups, value: Words) -> Bools:
     return odd
 
 
-def _compared(half: KernelHalf, word: Words) -> Words:
+def _compared(regime: Regime, word: Words) -> Words:
     """What has to be alike: AP[2] too, but for descriptors with DBM, whose dirty state it is."""
-    form, granule_log2 = half.regime.address_format, half.regime.geometry.granule_log2
-    kept = ones(64) & ~_MAY_DIFFER & ~form.mask(granule_log2)
+    kept = ones(64) & ~_MAY_DIFFER & ~regime.address_format.mask(regime.geometry.granule_log2)
     has_no_dbm = (word & np.uint64(Leaf.dbm.mask)) == 0
     compared: Words = word & np.uint64(kept) | word & np.uint64(Leaf.ndirty.mask) * has_no_dbm
     return compared

@@ -1,23 +1,29 @@
-"""Disagreements between the model and an oracle, and the known kinds of them as predicates.
+"""Known kinds of disagreements between the model and an oracle, as predicates.
 
-An oracle here is an implementation's MMU or its debugger's walk; what is known of one is kept in
-`harness.check.ledger`. Knows the model, and nothing of how an oracle was asked.
+What is known of an oracle is kept in `harness.check.ledger`. Knows the model, and nothing of how an oracle
+was asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Final
 
+from harness.check.disagreement import (
+    PAR_PAGE_OFFSET,
+    Died,
+    Disagreement,
+    Faulted,
+    Mapped,
+    Oracle,
+    Unmapped,
+)
 from harness.vmsa import (
-    Access,
     Block,
     Fault,
     FaultKind,
     Regime,
-    Registers,
     Reserved,
     TableAttributes,
     Translation,
@@ -32,107 +38,7 @@ from harness.vmsa.field import bits, ones
 from harness.vmsa.geometry import FINAL_LEVEL
 from harness.vmsa.registers import Mmfr1, Tcr
 
-__all__ = [
-    "PAR_PAGE_OFFSET",
-    "PREDICATES",
-    "Answer",
-    "Died",
-    "Disagreement",
-    "Faulted",
-    "Mapped",
-    "Oracle",
-    "Predicate",
-    "Unmapped",
-]
-
-PAR_PAGE_OFFSET: Final = 0xFFF
-"""The bits of an address that PAR_EL1 leaves out."""
-
-
-class Oracle(Enum):
-    """Who gave the other answer."""
-
-    MMU = "the MMU"
-    """An AT instruction, or an access."""
-    DEBUG_WALK = "the debug walk"
-    """QEMU's gva2gpa, which gdb and `x` share."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapped:
-    """An address that was translated; None for what the oracle does not tell."""
-
-    pa: int | None
-    attr: int | None = None
-    """The MAIR byte, as in PAR_EL1.ATTR."""
-    sh: int | None = None
-    """As in PAR_EL1.SH."""
-
-    def __str__(self) -> str:
-        shown = ((name, getattr(self, name)) for name in ("pa", "attr", "sh"))
-        return ", ".join(f"{name} {value:#x}" for name, value in shown if value is not None) or "mapped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faulted:
-    """A fault with its status code."""
-
-    fsc: int
-    taken: bool = False
-    """Taken as an exception, and not reported in PAR_EL1."""
-
-    def __str__(self) -> str:
-        return f"FSC {self.fsc:#04x}{' by an exception' if self.taken else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class Unmapped:
-    """An oracle's "no", without a reason."""
-
-    def __str__(self) -> str:
-        return "unmapped"
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """QEMU ended instead of answering."""
-
-    said: str
-
-    def __str__(self) -> str:
-        return f"nothing, for QEMU died: {self.said}"
-
-
-Answer = Mapped | Faulted | Unmapped | Died
-"""All that an oracle can say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disagreement:
-    """An address that the model and an oracle see differently."""
-
-    va: int
-    access: Access
-    registers: Registers
-    regime: Regime | Fault
-    """What the model makes of the registers, for the range of the address."""
-    outcome: Translation | Fault
-    """What the model makes of it."""
-    answer: Answer
-    """What the oracle said."""
-    oracle: Oracle
-
-    def __str__(self) -> str:
-        ours = self.outcome.sentence if isinstance(self.outcome, Fault) else f"pa {self.outcome.pa:#x}"
-        chain = " ".join(
-            f"L{step.level}:{step.word:#x}" for step in self.outcome.chain if step.word is not None
-        )
-        verb = self.access.kind.name.lower() + (" with PAN" if self.access.pan else "")
-        return (
-            f"{self.va:#018x}, {verb} by EL{self.access.el}: the model says {ours}; "
-            f"{self.oracle.value} says {self.answer} [{chain or 'no descriptor read'}]"
-        )
-
+__all__ = ["PREDICATES", "Predicate"]
 
 Predicate = Callable[[Disagreement], bool]
 """True for a disagreement that an entry of the ledger explains."""
@@ -261,7 +167,8 @@ def _hpd_without_feature(case: Disagreement) -> bool:
     refused = denial(replace(regime, hpd=True), last, TableAttributes(), case.access)
     permission = FaultKind.PERMISSION.code(last.level)
     if refused is None:
-        return isinstance(case.answer, Mapped)
+        size_log2 = regime.geometry.size_log2(last.level)
+        return isinstance(case.answer, Mapped) and _is_seen(case, last.level, last.oa, size_log2)
     return isinstance(case.answer, Faulted) and case.answer.fsc == permission
 
 

@@ -30,6 +30,7 @@ __all__ = ["GuestView", "KernelHalf", "Kimage", "inside", "overlapping"]
 
 SHOWN = 3
 _NUMBER = re.compile("(0x)?[0-9a-f]{1,16}")
+_FEWEST_VA_BITS = 36  # CONFIG_ARM64_VA_BITS_36
 _PLAIN = Choices(honour_contiguous=False)
 
 
@@ -54,6 +55,8 @@ class GuestView:
     """Addresses of KFENCE's pool, whose pages come and go; empty where KFENCE has none."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Why something is not here, by the oracle's name."""
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """What every kernel, or this one, should have said and did not, by the oracle's name: a finding each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +151,7 @@ class KernelHalf:
     def layout(self) -> KernelLayout | None:
         """Where this kernel keeps things; None where it does not say what it was built for."""
         built_for = self.view.vmcoreinfo.va_bits if self.view.vmcoreinfo is not None else None
-        if built_for is None or not self.regime.iasize_bits <= built_for:
+        if built_for is None or not _FEWEST_VA_BITS <= self.regime.iasize_bits <= built_for:
             return None
         return KernelLayout(
             page_log2=self.regime.geometry.granule_log2,

@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from harness.check.divergence import PREDICATES, Disagreement, Predicate
+from harness.check.disagreement import Disagreement
+from harness.check.divergence import PREDICATES, Predicate
 from harness.errors import InfraError
 
 __all__ = ["Divergence", "Ledger", "Version", "VersionRange"]

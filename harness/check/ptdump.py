@@ -81,12 +81,22 @@ def compare_ptdump(half: KernelHalf, before: Dump, after: Dump) -> PtdumpCompari
     nothing = (first & _ATTRIBUTES == 0) | (mine & _ATTRIBUTES == 0)
     stable &= ~((first != mine) & nothing & _come_and_go(half, starts, sizes))
     wrong = np.flatnonzero(stable & (first != mine))
+    findings = [*_told(half, starts, sizes, mine, first, wrong), *_too_little(stable, first)]
     return PtdumpComparison(
         regions=len(set(before.regions) & set(after.regions)),
         stretches=int(np.count_nonzero(stable)),
         passed_over=int(np.count_nonzero(~stable)),
-        findings=tuple(_told(half, starts, sizes, mine, first, wrong)),
+        findings=tuple(findings),
     )
+
+
+def _too_little(stable: Bools, what: Words) -> Iterator[Finding]:
+    """A dump of which little that is mapped was the same both times shows nothing."""
+    mapped = what & _ATTRIBUTES != 0
+    compared, total = int(np.count_nonzero(stable & mapped)), int(np.count_nonzero(mapped))
+    if 2 * compared <= total:
+        seen = f"{compared} of {total} stretches"
+        yield Finding(what="kernel_page_tables: mapped, and compared", wanted="more than half", seen=seen)
 
 
 def _told(

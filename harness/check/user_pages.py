@@ -137,9 +137,8 @@ def _wrong_backing(view: View, one: HeldMapping) -> list[str]:
     if not one.backing.is_mapped:
         return [view.leaf(int(index)) for index in some]
     wrong = [int(index) for index in some if leaves.level[index] != one.backing.level]
-    is_folio = one.name.startswith("folio")
-    if one.backing.is_contiguous or one.backing is Backing.PMD:
-        wanted = one.backing.is_contiguous and (view.process.folds or not is_folio)
+    wanted = _is_grouped(view, one)
+    if wanted is not None:
         grouped = leaves.group_log2 > leaves.size_log2
         wrong += [int(index) for index in some if grouped[index] != wanted and index not in wrong]
     said = [view.leaf(index) for index in wrong] + [view.hole(va) for va in _gaps(view, one, some.tolist())]
@@ -148,6 +147,14 @@ def _wrong_backing(view: View, one: HeldMapping) -> list[str]:
         inside = (view.pages.va >= start) & (view.pages.va < end)
         said += [f"{int(va):#x} is not the zero page" for va in view.pages.va[inside & ~zero]]
     return said
+
+
+def _is_grouped(view: View, one: HeldMapping) -> bool | None:
+    """Whether a mapping's leaves should be contiguous groups; None where either would do."""
+    if one.backing not in (Backing.CONT_PTE, Backing.PMD, Backing.CONT_PMD):
+        return None
+    is_folio = one.name.startswith("folio")
+    return view.process.folds if one.backing.is_contiguous and is_folio else one.backing.is_contiguous
 
 
 def _gaps(view: View, one: HeldMapping, some: list[int]) -> Iterator[int]:

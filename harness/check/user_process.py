@@ -49,8 +49,8 @@ class Process:
     tables_are_pxn: bool
     """Its kernel sets PXNTable above user addresses: Linux commit 59511cfd08f3 ("arm64: mm: use XN table
     mapping attributes for user/kernel mappings") (in v5.13)."""
-    folds: bool
-    """Its kernel makes contiguous groups of large folios (CONFIG_ARM64_CONTPTE, in v6.9)."""
+    folds: bool | None
+    """Its kernel makes contiguous groups of large folios (CONFIG_ARM64_CONTPTE, in v6.9); None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

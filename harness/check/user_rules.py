@@ -141,3 +141,5 @@ def check_tables(view: View) -> Iterator[Finding]:
         and not flags.get(link.table.next_pa >> page_log2, PageFlag.PGTABLE) & PageFlag.PGTABLE
     ]
     yield from told("tables that are none to the kernel (KPF_PGTABLE)", unmarked)
+    unasked = [str(link) for link in links if link.table.next_pa >> page_log2 not in flags]
+    yield from told("tables of whose frames kpageflags said nothing", unasked)

@@ -6,8 +6,7 @@ else is a function of the two. A page that changed meanwhile is not compared, an
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,11 +17,12 @@ from harness.check.user_held import Backing, Held, HeldMapping, parse_held
 from harness.check.user_pages import check_held, check_pages
 from harness.check.user_process import Observed, Process, View
 from harness.check.user_rules import check_rules, check_tables
+from harness.check.walkers import Answers, Walker, ask, walker_findings
 from harness.verdict import Finding
-from harness.vmsa import AnomalyKind, Translation, walk
+from harness.vmsa import AnomalyKind
 
 __all__ = [
-    "Answer",
+    "Answers",
     "Backing",
     "Captured",
     "Held",
@@ -31,18 +31,14 @@ __all__ = [
     "Observed",
     "Process",
     "UserTables",
+    "ask_walker",
     "capture",
     "check_answers",
     "check_user_tables",
     "parse_held",
-    "sample",
 ]
 
-SAMPLED_LEAVES = 60
 ANOMALIES_SHOWN = 20
-
-Answer = tuple[int, int | None]
-"""A virtual address, and where a second walker says that it leads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,24 +83,11 @@ def check_user_tables(captured: Captured, process: Process) -> UserTables:
     )
 
 
-def sample(captured: Captured, *, seed: int = 0) -> tuple[int, ...]:
-    """Addresses to ask a second walker for: within leaves, and just before and after them."""
-    leaves = walk_all(captured.regime, Reads(captured.read))
-    chance = random.Random(seed)  # noqa: S311
-    top = 1 << captured.regime.iasize_bits
-    found: list[int] = []
-    for index in chance.sample(range(len(leaves)), min(SAMPLED_LEAVES, len(leaves))):
-        one = leaves[index]
-        found += (one.va + chance.randrange(one.size_bytes), one.va - 1, one.end_va)
-    return tuple(va for va in found if 0 <= va < top)
-
-
-def check_answers(captured: Captured, answers: Sequence[Answer]) -> Iterator[Finding]:
+def check_answers(captured: Captured, answers: Answers) -> Iterator[Finding]:
     """A second walker, which may read all that is mapped, translates as the model does."""
-    for va, theirs in answers:
-        found = walk(captured.regime, captured.read, va)
-        ours = found.pa if isinstance(found, Translation) else None
-        if theirs != ours:
-            wanted = "unmapped" if ours is None else f"{ours:#x}"
-            seen = "unmapped" if theirs is None else f"{theirs:#x}"
-            yield Finding(what=f"translation of {va:#x}, by the model and by QEMU", wanted=wanted, seen=seen)
+    return walker_findings(walk_all(captured.regime, Reads(captured.read)), answers)
+
+
+def ask_walker(captured: Captured, walker: Walker) -> Answers:
+    """What a second walker says of a sample of addresses, to be asked while nothing changes."""
+    return ask(walk_all(captured.regime, Reads(captured.read)), walker)

@@ -13,7 +13,7 @@ import itertools
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from harness.errors import ChannelError
@@ -54,6 +54,12 @@ class VmcoreInfo:
     swapper_va: int
     kimage_voffset: int
     """Virtual minus physical address of everything in the kernel image, modulo 2^64."""
+    stext_va: int | None = None
+    """Where the kernel's code begins: a page or a segment after `_text`."""
+    kaslr_offset: int | None = None
+    """How far KASLR moved the kernel, in bytes: KERNELOFFSET."""
+    text: bytes = field(default=b"", repr=False)
+    """The note's content, whole."""
 
     @classmethod
     def parse(cls, text: bytes) -> VmcoreInfo:
@@ -79,6 +85,9 @@ class VmcoreInfo:
             pa_bits=pa_bits,
             swapper_va=_number(found, "SYMBOL(swapper_pg_dir)", 16),
             kimage_voffset=_number(found, "NUMBER(kimage_voffset)", 16),
+            stext_va=_number(found, "SYMBOL(_stext)", 16) if "SYMBOL(_stext)" in found else None,
+            kaslr_offset=_number(found, "KERNELOFFSET", 16) if "KERNELOFFSET" in found else None,
+            text=text[:MAX_NOTE_BYTES],
         )
         if info.swapper_pa % 4096 or info.swapper_pa >> 52:
             raise ValueError(f"swapper_pg_dir would be at the physical address {info.swapper_pa:#x}")

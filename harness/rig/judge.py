@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.check.divergence import PAR_PAGE_OFFSET, Answer, Died, Faulted, Mapped, Unmapped
+from harness.check.disagreement import PAR_PAGE_OFFSET, Answer, Died, Faulted, Mapped, Unmapped
 from harness.vmsa import (
     Access,
     Fault,

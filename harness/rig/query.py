@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from harness.check.divergence import Answer, Faulted, Mapped
+from harness.check.disagreement import Answer, Faulted, Mapped
 from harness.vmsa import Access, AccessKind
 from harness.vmsa.field import bits
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from harness.check.divergence import Answer, Mapped, Unmapped
+from harness.check.disagreement import Answer, Mapped, Unmapped
 from harness.deadline import Deadline
 from harness.errors import ChannelError, DeadlineExceeded
 from harness.memory.ram import WritableMemory

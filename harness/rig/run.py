@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from harness.check.divergence import Answer, Died, Disagreement, Oracle
+from harness.check.disagreement import Answer, Died, Disagreement, Oracle
 from harness.check.ledger import Ledger
 from harness.deadline import Deadline
 from harness.errors import QemuDied

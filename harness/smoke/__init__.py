@@ -44,7 +44,7 @@ CHECKS = (
     Check(run=network),
     Check(run=modules),
     Check(run=hotplug),
-    Check(run=user_tables),
+    Check(run=user_tables, required=True),
     # Last: what the others did to the tables is looked at too.
-    Check(run=kernel_tables),
+    Check(run=kernel_tables, required=True),
 )

@@ -25,6 +25,8 @@ class Check:
     run: Callable[[Subject, Evidence], None]
     label: str = ""
     """Its name, where the function's own would not do."""
+    required: bool = False
+    """A cell in which it could not run is not a PASS."""
     memory_mib: Mapping[PageSize, int] = field(default_factory=dict)
     """Guest RAM it needs where the ordinary cell's is too little; such checks get a cell of their own."""
 

@@ -27,6 +27,8 @@ NOTE = "/sys/kernel/vmcoreinfo"
 INTERVAL = "/sys/module/kfence/parameters/sample_interval"
 ONCE = ("/proc/iomem", "/proc/cmdline", "/proc/sys/kernel/osrelease", NOTE, INTERVAL)
 TWICE = (VMALLOCINFO, PTDUMP)
+ALWAYS = ("/proc/iomem", "/proc/cmdline", "/proc/sys/kernel/osrelease", VMALLOCINFO)
+SHOWN_CHARS = 60
 # With kptr_restrict at 0 the addresses in /proc/vmallocinfo are hashed even for root (vsnprintf's %pK).
 RESTRICT = "/proc/sys/kernel/kptr_restrict"
 # One process for all files: each costs an emulated guest tens of milliseconds.
@@ -85,24 +87,29 @@ def _may_have_kfence_pool(subject: Subject, words: GuestWords) -> bool:
 
 def reread(subject: Subject, before: GuestWords) -> GuestWords:
     """Read once more what may change."""
-    return replace(before, files={**before.files, **_read(subject, TWICE)})
+    kept = {path: text for path, text in before.files.items() if path in ONCE}
+    return replace(before, files={**kept, **_read(subject, TWICE)})
 
 
 def guest_view(subject: Subject, before: GuestWords, after: GuestWords, note: bytes | None) -> GuestView:
-    """The guest's words parsed, and why some are absent."""
+    """The guest's words parsed, why some are absent, and which of those should not be."""
     absent: dict[str, str] = {}
-    dumps = _dumps(subject, before, after, absent)
+    broken = _missing(before, after)
+    dumps = _dumps(subject, before, after, absent, broken)
     iomem = parse_iomem(before.files.get("/proc/iomem", ""))
     if iomem is None:
-        absent["iomem"] = "/proc/iomem holds no address"
+        broken["iomem"] = "/proc/iomem holds no address"
     info = None
-    if note is None:
-        absent["vmcoreinfo"] = "the kernel has none, or it is not in memory: CONFIG_CRASH_DUMP or KEXEC"
+    if NOTE not in before.files:
+        absent["vmcoreinfo"] = f"there is no {NOTE}: CONFIG_VMCORE_INFO, or CRASH_CORE before Linux 6.9"
+    elif note is None:
+        said = before.files[NOTE].strip()[:SHOWN_CHARS]
+        broken["vmcoreinfo"] = f"{NOTE} says {said!r}, and no note is there"
     else:
         try:
             info = VmcoreInfo.parse(note)
         except ValueError as error:
-            absent["vmcoreinfo"] = str(error)
+            broken["vmcoreinfo"] = str(error)
     areas = _areas(before, after, absent)
     return GuestView(
         release=before.files.get("/proc/sys/kernel/osrelease", "").strip(),
@@ -114,7 +121,15 @@ def guest_view(subject: Subject, before: GuestWords, after: GuestWords, note: by
         dumps=dumps,
         areas=areas,
         absent=absent,
+        broken=broken,
     )
+
+
+def _missing(before: GuestWords, after: GuestWords) -> dict[str, str]:
+    """Files that every kernel has, and those that were there once and not again."""
+    missing = [f"no {path}" for path in ALWAYS if path not in before.files]
+    missing += [f"{path} once only" for path in TWICE if path in before.files and path not in after.files]
+    return {"files": ", ".join(missing)} if missing else {}
 
 
 def kfence_pool(half: KernelHalf, memory: Memory, words: GuestWords) -> range | None:
@@ -145,13 +160,23 @@ def _read(subject: Subject, paths: tuple[str, ...]) -> dict[str, str]:
 
 
 def _dumps(
-    subject: Subject, before: GuestWords, after: GuestWords, absent: dict[str, str]
+    subject: Subject, before: GuestWords, after: GuestWords, absent: dict[str, str], broken: dict[str, str]
 ) -> tuple[Dump, Dump] | None:
     if PTDUMP in before.files and PTDUMP in after.files:
         return parse_ptdump(before.files[PTDUMP]), parse_ptdump(after.files[PTDUMP])
-    has = subject.option("PTDUMP_DEBUGFS") == "y"
-    absent["ptdump"] = f"{PTDUMP} cannot be read" if has else "the kernel has no PTDUMP_DEBUGFS"
+    if subject.option("PTDUMP_DEBUGFS") != "y":
+        absent["ptdump"] = "the kernel has no PTDUMP_DEBUGFS"
+    elif _may_close_debugfs(subject, before.files.get("/proc/cmdline", "")):
+        absent["ptdump"] = f"{PTDUMP} cannot be read"
+    else:
+        broken["ptdump"] = f"{PTDUMP} cannot be read, and the kernel has PTDUMP_DEBUGFS"
     return None
+
+
+def _may_close_debugfs(subject: Subject, cmdline: str) -> bool:
+    """True where the kernel may keep debugfs from root: by its build, `debugfs=` or lockdown."""
+    asked = any(word.startswith(("debugfs=", "lockdown=")) for word in cmdline.split())
+    return asked or subject.option("DEBUG_FS_ALLOW_ALL") != "y"
 
 
 def _areas(

@@ -58,8 +58,12 @@ class Subject:
         return parse_tap(done.output), done.status
 
     def option(self, name: str) -> str | None:
-        """A Kconfig option of the kernel without CONFIG_: `y`, `m`, a value, or None when off or unknown."""
-        return self.config.get(name) if self.config is not None else None
+        """A Kconfig option of the kernel without CONFIG_: `y`, `m`, a value, or None when off or unknown.
+
+        Off is what `.config` does not mention, and what it says is not set.
+        """
+        value = self.config.get(name) if self.config is not None else None
+        return None if value == "n" else value
 
     def presence(self, option: str, module: str) -> Presence:
         """Where a driver is: by the kernel's configuration if that is known, else by what the guest finds."""

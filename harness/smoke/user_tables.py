@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.check.user_tables import (
-    Answer,
+    Answers,
     Captured,
     Held,
     Observed,
     Process,
+    ask_walker,
     capture,
     check_answers,
     check_user_tables,
     parse_held,
-    sample,
 )
 from harness.deadline import Deadline
 from harness.linux.kpageflags import parse_kpageflags
@@ -36,6 +36,7 @@ MONITOR_S = 20.0
 HELD_S = 300
 TRIES = 50
 KEEP_BYTES = 32 << 20
+MONITORS = "/proc/kpageflags"
 
 
 def user_tables(subject: Subject, evidence: Evidence) -> None:
@@ -45,6 +46,9 @@ def user_tables(subject: Subject, evidence: Evidence) -> None:
             evidence.holds("probe hold", False, wanted="mappings", seen=nonce)
             return
         before = observe(subject, held)
+        if not (before.smaps and len(before.pages)) and not subject.sh(f"test -e {MONITORS}").ok:
+            evidence.not_here("the kernel was built without CONFIG_PROC_PAGE_MONITOR")
+            return
         seen = None
         with catch(subject, held, nonce) as caught:
             if isinstance(caught, Caught):
@@ -59,6 +63,12 @@ def user_tables(subject: Subject, evidence: Evidence) -> None:
         process = settle(subject, held, before, (captured,))
     found = check_user_tables(captured, process)
     evidence.checked(found.leaves + found.pages + found.tables + len(answers))
+    evidence.note(
+        f"{found.leaves} leaves, {found.pages} pages ({found.unstable} more changed meanwhile), "
+        f"{found.tables} tables, gva2gpa {len(answers)} addresses"
+    )
+    for name, reason in held.absent:
+        evidence.note(f"not held: {name} ({reason})")
     for finding in (*found.findings, *check_answers(captured, answers)):
         evidence.found(finding)
 
@@ -133,14 +143,14 @@ def _regime_of(frozen: Frozen, registers: dict[str, int], held: Held, nonce: byt
     return None
 
 
-def look(caught: Caught, *, with_qemu: bool = True) -> tuple[Captured, tuple[Answer, ...]]:
+def look(caught: Caught, *, with_qemu: bool = True) -> tuple[Captured, Answers]:
     """A copy of the process's tables, and QEMU's own walk for a sample of addresses."""
     captured = capture(caught.regime, caught.frozen.memory.read)
     if not with_qemu:  # under KVM QEMU has no walker of its own
         return captured, ()
     walk_of = caught.frozen.debug_walk
     with caught.frozen.privileged(caught.vcpu):
-        return captured, tuple((va, walk_of(va, caught.vcpu)) for va in sample(captured))
+        return captured, ask_walker(captured, lambda va: walk_of(va, caught.vcpu))
 
 
 def settle(subject: Subject, held: Held, before: Observed, tables: Sequence[Captured]) -> Process:
@@ -154,5 +164,5 @@ def settle(subject: Subject, held: Held, before: Observed, tables: Sequence[Capt
         after=observe(subject, held),
         table_flags=dict(zip(frames, parse_kpageflags(done.output), strict=False)),
         tables_are_pxn=at_least(subject.kernel.release, (5, 13)),
-        folds=subject.option("ARM64_CONTPTE") == "y",
+        folds=None if subject.config is None else subject.option("ARM64_CONTPTE") == "y",
     )

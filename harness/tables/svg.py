@@ -11,7 +11,8 @@ from math import ceil
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from harness.tables.picture import Block, Cell, Column, Grain, Kind, Picture
+from harness.tables.block import Block, Grain, Kind
+from harness.tables.picture import Cell, Column, Picture
 from harness.tables.words import chunk, count, grouped, leaf_sign, safe, short_size, size
 
 __all__ = ["STYLE", "render_svg"]

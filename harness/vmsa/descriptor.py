@@ -175,7 +175,8 @@ class Leaf128(Leaf):
     """What blocks and pages of 128 bits have in common. The fields that remain are where they were.
 
     Permissions are indirect; AP, DBM, UXN, PXN and PBHA are no more, and reading one raises AttributeError.
-    Bits 100:91, of software, rest on the manual's figures alone: the pseudocode does not name them.
+    Bits 100:91, of software, rest on a third-party implementation alone: the pseudocode does not name them,
+    and no hardware or emulator at hand has them.
     """
 
     attr_indx_high = Flag(5)

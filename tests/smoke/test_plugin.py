@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+KERNEL = "debian-4k"
 TESTS = """
 import pytest
 from harness.errors import ChannelError
@@ -44,7 +45,7 @@ def test_a_guest_is_judged_under_somebodys_tests(tmp_path: Path) -> None:
     plugin = () if installed else ("-p", "harness.pytest_plugin")
     done = subprocess.run(
         (sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", "-p", "no:xdist", "-v", "-rs",
-         "--granule-kernel", "debian-4k", str(tmp_path)),
+         "--granule-kernel", KERNEL, str(tmp_path)),
         capture_output=True, text=True, check=False, timeout=400,
     )  # fmt: skip
     said = done.stdout

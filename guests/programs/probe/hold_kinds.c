@@ -232,7 +232,11 @@ static bool rose(size_t size, long long before)
 	return before >= 0 && thp_stat(size, "anon_fault_alloc") > before;
 }
 
-/* A folio of one size, by one fault. */
+/*
+ * A folio of one size, by one fault. Every page of it is written to: one that holds zeros alone becomes the zero
+ * page when the kernel splits the folio (Linux commit b1f202060afe ("mm: remap unused subpages to shared zeropage
+ * when splitting isolated thp") (in v6.12)).
+ */
 static void hold_folio(const char *name, size_t size, const char *backing)
 {
 	size_t page = page_size();
@@ -254,6 +258,7 @@ static void hold_folio(const char *name, size_t size, const char *backing)
 	before = thp_stat(size, "anon_fault_alloc");
 	start[size / 2 + 1] = 1;
 	thp_restore();
+	touch(start, size, RW);
 	if (is_pmd ? smaps_bytes(start, "AnonHugePages") == (long long)size : rose(size, before)) {
 		hold_tell(name, start, size, RW, backing);
 		return;
@@ -271,10 +276,11 @@ void hold_kinds(void)
 	hold_stack();
 	hold_high();
 	hold_features();
-	hold_folio("folio-small", 4 * page, "page");
-	hold_folio("folio-cont-pte", cont_pte_bytes(page), "cont-pte");
-	hold_folio("folio-pmd", pmd_bytes(page), "pmd");
 	hold_hugetlb("hugetlb-cont-pte", cont_pte_bytes(page), "cont-pte");
 	hold_hugetlb("hugetlb-pmd", pmd_bytes(page), "pmd");
 	hold_hugetlb("hugetlb-cont-pmd", cont_pmd_bytes(page), "cont-pmd");
+	/* Last, the largest first: making room for one that is larger may split those that are there. */
+	hold_folio("folio-pmd", pmd_bytes(page), "pmd");
+	hold_folio("folio-cont-pte", cont_pte_bytes(page), "cont-pte");
+	hold_folio("folio-small", 4 * page, "page");
 }

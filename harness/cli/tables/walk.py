@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -12,7 +13,9 @@ import click
 from harness.cli.tables.options import json_option, number, source_options, table_options
 from harness.cli.tables.source import Source, open_source
 from harness.errors import ExitStatus, UsageError
+from harness.linux.symbols import Symboliser
 from harness.report.terminal import make_console
+from harness.snapshot.symbols import symbols_in
 from harness.tables.explain import explain
 from harness.tables.half import Half, view_of
 from harness.tables.json import explanation_json
@@ -40,8 +43,8 @@ def walk(
 ) -> None:
     """Explain translations: which registers, each descriptor, the result, and who may do what.
 
-    VA is hexadecimal, with or without 0x; or, for a kernel that is booted, a symbol: schedule+0x10. Status
-    0: every address is mapped; 1: one meets a fault, which is explained too.
+    VA is hexadecimal, with or without 0x; or a symbol of the kernel: schedule+0x10. Status 0: every address
+    is mapped; 1: one meets a fault, which is explained too.
 
     \b
     granule tables walk debian-16k _text init_task
@@ -49,6 +52,8 @@ def walk(
     granule tables walk guest.core 0xaaaac0de0000 --table 43210000
     """
     with open_source(source, options) as opened:
+        if not all(_is_number(text) for text in addresses):
+            opened = _with_symbols(opened)
         vas = [_address(opened, text) for text in addresses]
         explained = []
         for va in vas:
@@ -68,6 +73,20 @@ def walk(
             console.print(f"note: {safe(note)}", soft_wrap=True)
     mapped = all(one.is_mapped for one in explained)
     click.get_current_context().exit(ExitStatus.PASSED if mapped else ExitStatus.FAILED)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number(text, "VA")
+    except UsageError:
+        return False
+    return True
+
+
+def _with_symbols(source: Source) -> Source:
+    """The source with symbols, out of its memory where no file has them: that takes a second."""
+    table = symbols_in(source.snapshot) if source.symbols is None else None
+    return source if table is None else replace(source, symbols=Symboliser(table=table))
 
 
 def _address(source: Source, text: str) -> int:

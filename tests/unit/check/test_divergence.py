@@ -6,16 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.check.divergence import (
-    PREDICATES,
-    Answer,
-    Died,
-    Disagreement,
-    Faulted,
-    Mapped,
-    Oracle,
-    Unmapped,
-)
+from harness.check.disagreement import Answer, Died, Disagreement, Faulted, Mapped, Oracle, Unmapped
+from harness.check.divergence import PREDICATES
 from harness.vmsa import (
     Access,
     AccessKind,
@@ -154,6 +146,7 @@ def test_hpd() -> None:
         return _explained(case)
 
     assert explained(without, HERE) == {"hpd_without_feature"}
+    assert explained(without, Mapped(pa=0x7000)) == set()
     assert explained(without, Faulted(fsc=0x07)) == set()
     assert explained(registers, HERE) == set()
     unset = replace(without, el1=replace(without.el1, tcr=(without.el1.tcr or 0) & ~Tcr.hpd0.mask))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from harness.check.kernel_tables import RULES, KernelTables, check_kernel_tables
+from harness.check.kernel_tables import RULES, KernelTables, check_kernel_tables, rules_for
+from harness.check.vmalloc import vmalloc_guard_pages_are_unmapped
 from harness.check.walkers import ask
 from harness.verdict import Finding
 from harness.vmsa import Translation, leaf_attributes, walk
@@ -173,6 +175,38 @@ def test_rules_need_nothing_of_the_guest(kernel: Kernel) -> None:
     assert [finding for rule in RULES for finding in rule(half)] == []
 
 
+@pytest.mark.parametrize(
+    ("missing", "rule"),
+    [
+        ({"iomem": None}, "kernel text read only through every alias"),
+        ({"vmcoreinfo": None}, "linear map is not executable"),
+        ({"note": {}}, "linear map obeys arithmetic"),
+        ({"areas": None}, "vmalloc guard pages are unmapped"),
+    ],
+)
+def test_rules_that_could_not_be_asked_are_named(kernel: Kernel, missing: Any, rule: str) -> None:
+    """A rule that had nothing to go by is no evidence, and is said not to have been asked."""
+    assert check_kernel_tables(kernel.half()).unasked == ()
+    found = check_kernel_tables(kernel.half(**missing))
+    assert rule in found.unasked
+    assert rule in found.evidence.partition("not asked: ")[2]
+
+
+def test_zero_is_an_address(kernel: Kernel) -> None:
+    """RAM that starts at the physical address 0 is as well known as any."""
+    half = kernel.half(note={**kernel.view.note, "NUMBER(PHYS_OFFSET)": "0x0"})
+    assert rules_for(half) == RULES
+
+
+def test_a_rule_that_yields_nothing_was_not_asked(kernel: Kernel) -> None:
+    """Each rule that is broken by some damage is silent about it exactly where it says it cannot be asked."""
+    kernel.tables.plant(kernel.area_va + 4 * kernel.page, 3, kernel.leaf(DATA, kernel.pa(12)))
+    half = kernel.half(areas=None)
+    asked = rules_for(half)
+    assert vmalloc_guard_pages_are_unmapped not in asked
+    assert not [finding for rule in RULES if rule not in asked for finding in rule(half)]
+
+
 def _model(kernel: Kernel, va: int) -> int | None:
     found = walk(kernel.tables.regime, kernel.tables.read, va)
     return found.pa if isinstance(found, Translation) else None
@@ -181,7 +215,7 @@ def _model(kernel: Kernel, va: int) -> int | None:
 def test_witnesses_are_counted_and_the_absent_named(kernel: Kernel) -> None:
     """Who was asked what is told in one line; who could not be asked, with the reason."""
     half = kernel.half(absent={"ptdump": "the kernel has no PTDUMP_DEBUGFS"})
-    found = check_kernel_tables(half, ask(half, lambda va: _model(kernel, va)))
+    found = check_kernel_tables(half, ask(half.leaves, lambda va: _model(kernel, va)))
     assert found.evidence == (
         "model 654 leaves, gva2gpa 300 addresses, no ptdump (the kernel has no PTDUMP_DEBUGFS), "
         "vmcoreinfo 8 facts, iomem 3 resources, vmallocinfo 2 areas"
@@ -192,6 +226,25 @@ def test_witnesses_are_counted_and_the_absent_named(kernel: Kernel) -> None:
 
 def _without_witness(kernel: Kernel) -> KernelTables:
     return check_kernel_tables(kernel.half(iomem=None, vmcoreinfo=None, note={}, areas=None))
+
+
+def test_words_that_should_be_there_are_a_finding(kernel: Kernel) -> None:
+    """A guest that did not say what every kernel says has not passed, whoever else was asked."""
+    half = kernel.half(iomem=None, broken={"iomem": "/proc/iomem holds no address"})
+    found = check_kernel_tables(half, ask(half.leaves, lambda va: _model(kernel, va)))
+    assert [str(finding) for finding in found.findings] == [
+        "the guest's own words: iomem: wanted to be read, saw /proc/iomem holds no address"
+    ]
+    assert "no iomem (/proc/iomem holds no address)" in found.evidence
+
+
+def test_registers_that_no_kernel_has(kernel: Kernel) -> None:
+    """Fewer bits of addresses than Linux can be built for: no layout, a finding, and no exception."""
+    half = kernel.half()
+    regime = replace(half.regime, iasize_bits=34)
+    half = replace(half, regime=regime)
+    assert half.layout is None
+    assert any("TCR_EL1_T1SZ" in str(one) for one in check_kernel_tables(half).findings)
 
 
 def test_no_witness_is_a_finding(kernel: Kernel) -> None:
@@ -208,7 +261,7 @@ def test_a_walker_that_disagrees(kernel: Kernel, wrong: int | None) -> None:
     """Each address on which the walkers differ is a finding with both answers and the descriptor."""
     half = kernel.half()
     text = range(kernel.text_va, kernel.text_va + 32 * kernel.page)
-    answers = ask(half, lambda va: wrong if va in text else _model(kernel, va))
+    answers = ask(half.leaves, lambda va: wrong if va in text else _model(kernel, va))
     said = [str(finding) for finding in check_kernel_tables(half, answers).findings]
     assert said
     assert all("by the model and by QEMU" in each and ", level 3" in each for each in said)

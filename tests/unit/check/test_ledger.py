@@ -7,7 +7,8 @@ from typing import Final
 
 import pytest
 
-from harness.check.divergence import PREDICATES, Disagreement, Mapped, Oracle
+from harness.check.disagreement import Disagreement, Mapped, Oracle
+from harness.check.divergence import PREDICATES
 from harness.check.ledger import Divergence, Ledger, Version, VersionRange
 from harness.errors import InfraError
 from harness.vmsa import Access, AccessKind, Fault, FaultKind, Registers

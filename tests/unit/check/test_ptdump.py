@@ -99,6 +99,17 @@ def test_what_changes_between_the_readings_is_passed_over(kernel: Kernel) -> Non
     assert found.passed_over == 1
 
 
+def test_two_dumps_that_have_nothing_in_common(kernel: Kernel) -> None:
+    """A dump whose mappings were all told otherwise the second time has shown nothing, and is told so."""
+    half = kernel.half()
+    before = _dump(half)
+    other = [replace(one, attributes=one.attributes and one.attributes ^ 1 << 7) for one in before.regions]
+    found = compare_ptdump(half, before, replace(before, regions=tuple(other)))
+    (finding,) = found.findings
+    assert finding.what == "kernel_page_tables: mapped, and compared"
+    assert finding.seen.startswith("0 of ")
+
+
 def test_what_comes_and_goes_is_passed_over_in_vmalloc_only(kernel: Kernel) -> None:
     """A vmalloc page may have been unmapped in between; a page of the linear map or the image may not."""
     dump = _dump(kernel.half())

@@ -22,10 +22,10 @@ from harness.check.user_tables import (
     Observed,
     Process,
     UserTables,
+    ask_walker,
     capture,
     check_answers,
     check_user_tables,
-    sample,
 )
 from harness.linux.kpageflags import PageFlag
 from harness.linux.maps import Vma
@@ -423,6 +423,21 @@ def test_backing_is_judged(guest: Guest) -> None:
     assert check_user_tables(guest.captured(), replace(guest.process(), folds=False)).findings == ()
 
 
+@pytest.mark.parametrize("number", [0, 4])
+def test_a_kernel_of_which_it_is_not_known_whether_it_folds(guest: Guest, number: int) -> None:
+    """Folios in contiguous groups are as good as folios in pages where no configuration tells."""
+    for one in range(number and guest.rows["folio"].pages):
+        guest.change("folio", _clear(CONTIGUOUS), one)
+    assert check_user_tables(guest.captured(), replace(guest.process(), folds=None)).findings == ()
+
+
+def test_tables_that_the_kernel_was_silent_about(guest: Guest) -> None:
+    """Frames of tables that kpageflags did not answer for are told: nobody looked at them."""
+    found = check_user_tables(guest.captured(), replace(guest.process(), table_flags={}))
+    (finding,) = found.findings
+    assert "kpageflags said nothing" in finding.what
+
+
 def test_nothing_is_no_pass(guest: Guest) -> None:
     """A process without leaves is a finding: something else was read."""
     regime = guest.builder.regime
@@ -439,11 +454,22 @@ def test_answers_of_a_second_walker(guest: Guest) -> None:
         found = walk(guest.builder.regime, guest.builder.read, va)
         return found.pa if isinstance(found, Translation) else None
 
-    answers = [(va, model(va)) for va in sample(captured)]
+    answers = ask_walker(captured, model)
     assert len(answers) > 20
     assert list(check_answers(captured, answers)) == []
-    wrong = [(va, None if pa is not None else 0x1000) for va, pa in answers]
+    wrong = tuple((va, None if pa is not None else 0x1000) for va, pa in answers)
     assert len(list(check_answers(captured, wrong))) == len(answers)
+
+
+def test_a_page_that_nobody_has_looked_at(guest: Guest) -> None:
+    """Where software sets the access flag a walker that leaves it alone translates a page without it."""
+    va = guest.change("data", _clear(1 << 10))
+    captured = guest.captured()
+    captured = replace(captured, regime=replace(captured.regime, ha=False, hd=False))
+    pa = guest.words[va][0] % (1 << 55) * guest.page
+    assert list(check_answers(captured, ((va, pa),))) == []
+    (said,) = check_answers(captured, ((va, None),))
+    assert said.wanted == f"{pa:#x}"
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.divergence import Answer, Died, Faulted, Mapped, Unmapped
+from harness.check.disagreement import Answer, Died, Faulted, Mapped, Unmapped
 from harness.rig.judge import agrees
 from harness.vmsa import (
     Access,

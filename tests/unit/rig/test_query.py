@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from harness.check.divergence import Answer, Faulted, Mapped
+from harness.check.disagreement import Answer, Faulted, Mapped
 from harness.paths import data_dir
 from harness.rig.query import Operation, answer_of
 

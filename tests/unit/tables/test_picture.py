@@ -10,8 +10,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from harness.tables.block import Grain, Kind
 from harness.tables.page import render_page
-from harness.tables.picture import MAX_BLOCKS, Grain, Kind, Picture, picture
+from harness.tables.picture import MAX_BLOCKS, Picture, picture
 from harness.tables.survey import Survey, survey
 from harness.tables.svg import render_svg
 from harness.vmsa import leaf_attributes
