@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
@@ -46,6 +46,22 @@ class Qmp:
         spelled = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
             return self._wait(self._client.execute(command, spelled or None), deadline, f"QMP {command}")
+        except ExecuteError as error:
+            raise QmpCommandError(f"QEMU refused {command}: {error}") from error
+
+    def execute_all(
+        self, command: str, arguments: Sequence[dict[str, object]], deadline: Deadline
+    ) -> list[Any]:
+        """Send a command once for each set of arguments without waiting in between; results in that order.
+
+        QEMU answers one after another; it is the waiting that this saves. Errors as for `execute`.
+        """
+
+        async def all_of_them() -> list[Any]:
+            return await asyncio.gather(*(self._client.execute(command, each) for each in arguments))
+
+        try:
+            return self._wait(all_of_them(), deadline, f"QMP {command}")
         except ExecuteError as error:
             raise QmpCommandError(f"QEMU refused {command}: {error}") from error
 

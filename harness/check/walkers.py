@@ -6,7 +6,7 @@ May import `harness.bulk`, `harness.vmsa` and `harness.verdict`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +17,8 @@ from harness.vmsa import VaRange
 
 __all__ = ["Answers", "Place", "Walker", "ask", "sampled_addresses", "walker_findings"]
 
-Walker = Callable[[int], int | None]
-"""A second walker: the physical address of a virtual one, or None when it is not mapped."""
+Walker = Callable[[Sequence[int]], Sequence[int | None]]
+"""A second walker: the physical addresses of virtual ones, None for those that are not mapped."""
 
 Answers = tuple[tuple[int, int | None], ...]
 """Addresses, and what a walker said of each."""
@@ -50,7 +50,8 @@ def _candidates(leaves: Leaves, chance: random.Random) -> Iterator[int]:
 
 def ask(leaves: Leaves, walker: Walker, seed: int = 0) -> Answers:
     """What a walker says of a sample of addresses, to be asked while nothing changes."""
-    return tuple((va, walker(va)) for va in sampled_addresses(leaves, seed))
+    vas = sampled_addresses(leaves, seed)
+    return tuple(zip(vas, walker(vas), strict=True))
 
 
 def walker_findings(leaves: Leaves, answers: Answers, place: Place = lambda va: "") -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.channel.gdbstub import Gdbstub
@@ -17,6 +17,8 @@ from harness.snapshot import REGISTERS, Snapshot, Vcpu
 __all__ = ["Frozen"]
 
 MONITOR_S = 10.0
+# Hundreds of addresses, on a busy host.
+WALKS_S = 60.0
 
 # PSTATE as the gdbstub has it (Arm ARM C5.2, "SPSR_EL1"); 4 bytes there.
 PSTATE_BYTES = 4
@@ -45,24 +47,15 @@ class Frozen:
         vcpus = tuple(Vcpu(registers=self.gdb.registers(one, REGISTERS, deadline)) for one in self.vcpus)
         return Snapshot(vcpus=vcpus, memory=self.memory, origin=origin)
 
-    def debug_walk(self, va: int, vcpu: int = 0) -> int | None:
-        """QEMU's own walk of a vCPU's tables, as that vCPU would at its exception level: an address, or None.
+    def debug_walk(self, vas: Sequence[int], vcpu: int = 0) -> tuple[int | None, ...]:
+        """QEMU's own walks of a vCPU's tables, as that vCPU would at its exception level: addresses, or None.
 
         QEMU 7.2 and 10.0 refuse what a load by the vCPU would be refused: see `privileged`. HMP `gva2gpa`
         answers `gpa: 0x…` or `Unmapped` (QEMU monitor/hmp-cmds-target.c).
         """
-        answer = self.qmp.execute(
-            "human-monitor-command",
-            Deadline.after(MONITOR_S),
-            command_line=f"gva2gpa {va:#x}",
-            cpu_index=vcpu,
-        ).strip()
-        if answer == "Unmapped":
-            return None
-        try:
-            return int(answer.removeprefix("gpa: "), 16)
-        except ValueError:
-            raise ChannelError(f"QEMU answered gva2gpa {va:#x} with {answer[:80]!r}") from None
+        asked = [{"command-line": f"gva2gpa {va:#x}", "cpu-index": vcpu} for va in vas]
+        answers = self.qmp.execute_all("human-monitor-command", asked, Deadline.after(WALKS_S))
+        return tuple(_address(va, answer.strip()) for va, answer in zip(vas, answers, strict=True))
 
     @contextlib.contextmanager
     def privileged(self, vcpu: int = 0) -> Iterator[None]:
@@ -100,3 +93,12 @@ class Frozen:
         _, _, view = text.partition('AS "memory"')
         found = _FLAT.findall(view.partition("FlatView #")[0])
         return tuple(range(int(first, 16), int(last, 16) + 1) for first, last, kind in found if kind != "ram")
+
+
+def _address(va: int, answer: str) -> int | None:
+    if answer == "Unmapped":
+        return None
+    try:
+        return int(answer.removeprefix("gpa: "), 16)
+    except ValueError:
+        raise ChannelError(f"QEMU answered gva2gpa {va:#x} with {answer[:80]!r}") from None

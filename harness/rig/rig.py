@@ -148,7 +148,7 @@ class Rig:
         The addresses are those of the queries, in order, each once; the vCPU is at EL1, PSTATE.PAN clear.
         """
         self.run([job])
-        walked = [self._frozen.debug_walk(va) for va in dict.fromkeys(query.va for query in job.queries)]
+        walked = self._frozen.debug_walk(tuple(dict.fromkeys(query.va for query in job.queries)))
         return tuple(Unmapped() if pa is None else Mapped(pa=pa) for pa in walked)
 
 

@@ -64,7 +64,7 @@ def take(subject: Subject, frozen: Frozen, snapshot: Snapshot, regime: Regime, w
     if subject.machine.accelerator == "tcg":
         with _reaching(frozen, snapshot, regime) as vcpu:
             if vcpu is not None:
-                answers = ask(half.leaves, lambda va: frozen.debug_walk(va, vcpu))
+                answers = ask(half.leaves, lambda vas: frozen.debug_walk(vas, vcpu))
     copy.close()
     pool = kfence_pool(half, frozen.memory.read, words)
     return Taken(

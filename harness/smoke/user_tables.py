@@ -150,7 +150,7 @@ def look(caught: Caught, *, with_qemu: bool = True) -> tuple[Captured, Answers]:
         return captured, ()
     walk_of = caught.frozen.debug_walk
     with caught.frozen.privileged(caught.vcpu):
-        return captured, ask_walker(captured, lambda va: walk_of(va, caught.vcpu))
+        return captured, ask_walker(captured, lambda vas: walk_of(vas, caught.vcpu))
 
 
 def settle(subject: Subject, held: Held, before: Observed, tables: Sequence[Captured]) -> Process:

@@ -122,7 +122,7 @@ def test_two_walkers_agree_on_the_process(subject: Subject) -> None:
             only = held.named("execute-only")
             assert only is not None
             with caught.frozen.privileged(caught.vcpu):
-                theirs = caught.frozen.debug_walk(only.start_va, caught.vcpu)
+                (theirs,) = caught.frozen.debug_walk((only.start_va,), caught.vcpu)
         pages = observe(subject, held).pages
     assert captured.tables == again.tables
     assert len(answers) > 100

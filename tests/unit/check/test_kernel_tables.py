@@ -215,7 +215,7 @@ def _model(kernel: Kernel, va: int) -> int | None:
 def test_witnesses_are_counted_and_the_absent_named(kernel: Kernel) -> None:
     """Who was asked what is told in one line; who could not be asked, with the reason."""
     half = kernel.half(absent={"ptdump": "the kernel has no PTDUMP_DEBUGFS"})
-    found = check_kernel_tables(half, ask(half.leaves, lambda va: _model(kernel, va)))
+    found = check_kernel_tables(half, ask(half.leaves, lambda vas: [_model(kernel, va) for va in vas]))
     assert found.evidence == (
         "model 654 leaves, gva2gpa 300 addresses, no ptdump (the kernel has no PTDUMP_DEBUGFS), "
         "vmcoreinfo 8 facts, iomem 3 resources, vmallocinfo 2 areas"
@@ -231,7 +231,7 @@ def _without_witness(kernel: Kernel) -> KernelTables:
 def test_words_that_should_be_there_are_a_finding(kernel: Kernel) -> None:
     """A guest that did not say what every kernel says has not passed, whoever else was asked."""
     half = kernel.half(iomem=None, broken={"iomem": "/proc/iomem holds no address"})
-    found = check_kernel_tables(half, ask(half.leaves, lambda va: _model(kernel, va)))
+    found = check_kernel_tables(half, ask(half.leaves, lambda vas: [_model(kernel, va) for va in vas]))
     assert [str(finding) for finding in found.findings] == [
         "the guest's own words: iomem: wanted to be read, saw /proc/iomem holds no address"
     ]
@@ -261,7 +261,7 @@ def test_a_walker_that_disagrees(kernel: Kernel, wrong: int | None) -> None:
     """Each address on which the walkers differ is a finding with both answers and the descriptor."""
     half = kernel.half()
     text = range(kernel.text_va, kernel.text_va + 32 * kernel.page)
-    answers = ask(half.leaves, lambda va: wrong if va in text else _model(kernel, va))
+    answers = ask(half.leaves, lambda vas: [wrong if va in text else _model(kernel, va) for va in vas])
     said = [str(finding) for finding in check_kernel_tables(half, answers).findings]
     assert said
     assert all("by the model and by QEMU" in each and ", level 3" in each for each in said)

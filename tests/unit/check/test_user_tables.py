@@ -6,7 +6,7 @@ in a process that is sound otherwise, at each granule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -450,9 +450,9 @@ def test_answers_of_a_second_walker(guest: Guest) -> None:
     """A walker that agrees is no finding, and each address on which it differs is one."""
     captured = guest.captured()
 
-    def model(va: int) -> int | None:
-        found = walk(guest.builder.regime, guest.builder.read, va)
-        return found.pa if isinstance(found, Translation) else None
+    def model(vas: Sequence[int]) -> list[int | None]:
+        found = [walk(guest.builder.regime, guest.builder.read, va) for va in vas]
+        return [one.pa if isinstance(one, Translation) else None for one in found]
 
     answers = ask_walker(captured, model)
     assert len(answers) > 20

@@ -68,6 +68,12 @@ class _Monitor:
         self.asked.append(arguments)
         return self.answer
 
+    def execute_all(self, command: str, arguments: list[dict[str, Any]], deadline: Deadline) -> list[str]:
+        """The same answer to each."""
+        assert command == "human-monitor-command"
+        self.asked += arguments
+        return [self.answer] * len(arguments)
+
 
 def _frozen(gdb: _Gdb | None = None, answer: str = "") -> Frozen:
     gdb = gdb or _Gdb(0x3C5)
@@ -108,15 +114,15 @@ def test_pstate_is_restored_after_an_error() -> None:
 def test_a_walk_is_asked_of_one_vcpu(answer: str, pa: int | None) -> None:
     """gva2gpa goes to the vCPU that was named, and its two answers are understood."""
     frozen = _frozen(answer=answer)
-    assert frozen.debug_walk(0xFFFF_0000_0020_1000, 3) == pa
-    (asked,) = cast(Any, frozen.qmp).asked
-    assert asked == {"command_line": "gva2gpa 0xffff000000201000", "cpu_index": 3}
+    assert frozen.debug_walk((0xFFFF_0000_0020_1000, 0x1000), 3) == (pa, pa)
+    asked, _ = cast(Any, frozen.qmp).asked
+    assert asked == {"command-line": "gva2gpa 0xffff000000201000", "cpu-index": 3}
 
 
 def test_an_answer_that_makes_no_sense_is_an_error() -> None:
     """Anything else that QEMU says is told."""
     with pytest.raises(ChannelError, match="unknown command"):
-        _frozen(answer="unknown command: 'gva2gpa'").debug_walk(0)
+        _frozen(answer="unknown command: 'gva2gpa'").debug_walk((0,))
 
 
 def test_devices_of_the_memory_map() -> None:
