@@ -21,16 +21,18 @@ from harness.errors import UsageError
 from harness.linux.vmcoreinfo import VmcoreInfo
 from harness.memory.mapped import MAX_EXTENTS, Extent, MappedMemory
 from harness.snapshot.inferred import infer
-from harness.snapshot.snapshot import Snapshot, Vcpu
+from harness.snapshot.snapshot import GENERAL_REGISTERS, Snapshot, Vcpu
 
 __all__ = ["open_core"]
 
 MAX_NOTES_BYTES: Final = 16 << 20
 MAX_VCPUS: Final = 4096
 NT_PRSTATUS: Final = 1
+GDB_CORE_NOTE: Final = b"GRANULE"
+"""Name of the note by which `harness.snapshot.gdb_core` marks what it writes."""
 _PRSTATUS_BYTES: Final = 392
-_PC_AT: Final = 368
-"""Of struct elf_prstatus: pr_reg is at 112 and begins with x0 to x30 and sp; PSTATE follows pc."""
+_REGISTERS_AT: Final = 112
+"""Of struct elf_prstatus: pr_reg, which is x0 to x30, sp, pc and PSTATE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,11 @@ def _read_segments(file: BinaryIO, path: Path) -> _Contents:
                     f"{path} is truncated: its notes end after {len(data)} of {size_bytes} bytes"
                 )
             notes += _notes(data)
+    if any(name == GDB_CORE_NOTE for name, _, _ in notes):
+        raise UsageError(
+            f"{path} is a core for gdb, laid out by virtual addresses: give the snapshot or core that it was "
+            "made from"
+        )
     return _Contents(extents=tuple(extents), vcpus=_vcpus(notes, path), infos=tuple(_infos(notes)))
 
 
@@ -153,8 +160,8 @@ def _vcpus(notes: list[tuple[bytes, int, bytes]], path: Path) -> tuple[dict[str,
     found: list[dict[str, int]] = []
     for name, kind, content in notes:
         if name == b"CORE" and kind == NT_PRSTATUS and len(content) == _PRSTATUS_BYTES:
-            pc, pstate = struct.unpack_from("<QQ", content, _PC_AT)
-            found.append({"pc": pc, "cpsr": pstate})
+            values = struct.unpack_from(f"<{len(GENERAL_REGISTERS)}Q", content, _REGISTERS_AT)
+            found.append(dict(zip(GENERAL_REGISTERS, values, strict=True)))
     if len(found) > MAX_VCPUS:
         raise UsageError(f"{path} is damaged: it claims {len(found)} vCPUs")
     return tuple(found)

@@ -9,7 +9,7 @@ from harness.linux.vmcoreinfo import VmcoreInfo, find_vmcoreinfo
 from harness.memory.ram import PhysicalMemory
 from harness.vmsa import Regime, Registers, Translation, VaRange, derive, walk
 
-__all__ = ["Inferred", "infer", "kernel_regimes"]
+__all__ = ["Inferred", "infer", "kernel_regimes", "vmcoreinfo_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,11 @@ def kernel_regimes(memory: PhysicalMemory) -> Iterator[Regime]:
         regime = regime_of(info, memory)
         if regime is not None:
             yield regime
+
+
+def vmcoreinfo_of(memory: PhysicalMemory) -> VmcoreInfo | None:
+    """The first VMCOREINFO in memory that keeps its word, or None."""
+    return next((one for one in find_vmcoreinfo(memory.read, memory.ranges) if regime_of(one, memory)), None)
 
 
 def regime_of(info: VmcoreInfo, memory: PhysicalMemory) -> Regime | None:

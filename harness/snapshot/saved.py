@@ -33,7 +33,7 @@ from harness.memory.mapped import MAX_EXTENTS, Extent, MappedMemory
 from harness.snapshot.flat import MAX_VCPUS, checked_registers
 from harness.snapshot.snapshot import Snapshot, Vcpu
 
-__all__ = ["FORMAT_VERSION", "MAGIC", "load", "save"]
+__all__ = ["FORMAT_VERSION", "MAGIC", "filled_runs", "load", "replacing", "save", "saving_to"]
 
 MAGIC: Final = b"GRNLSNAP"
 FORMAT_VERSION: Final = 1
@@ -88,14 +88,10 @@ def save(snapshot: Snapshot, path: str | Path) -> None:
         provenance=snapshot.provenance,
         memory_sha256=_NO_DIGEST,
     )
-    try:
-        with _replacing(path) as file:
-            digest = _write_memory(snapshot, file, len(header.encode()))
-            file.seek(0)
-            file.write(replace(header, memory_sha256=digest).encode())
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-        raise (InfraError if full else UsageError)(f"cannot save to {path}: {error.strerror}") from error
+    with saving_to(path), replacing(path) as file:
+        digest = _write_memory(snapshot, file, len(header.encode()))
+        file.seek(0)
+        file.write(replace(header, memory_sha256=digest).encode())
 
 
 def load(path: str | Path, *, verify_memory: bool = False) -> Snapshot:
@@ -133,7 +129,17 @@ def load(path: str | Path, *, verify_memory: bool = False) -> Snapshot:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def saving_to(path: Path) -> Iterator[None]:
+    """Turn errors of writing into ours: InfraError for a full disk, UsageError for another."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        raise (InfraError if full else UsageError)(f"cannot save to {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` in the end, or goes without a trace.
 
     Readable by its owner only, as mkstemp(3) makes it: a guest's memory may hold secrets.
@@ -163,7 +169,7 @@ def _write_memory(snapshot: Snapshot, file: BinaryIO, header_bytes: int) -> str:
     """Write what is not zero, leaving holes elsewhere; returns the checksum."""
     checksum = hashlib.sha256()
     for extent in _extents(snapshot.ram, header_bytes):
-        for pa, data in _filled(snapshot, range(extent.base_pa, extent.end_pa)):
+        for pa, data in filled_runs(snapshot, range(extent.base_pa, extent.end_pa)):
             file.seek(extent.offset_bytes + pa - extent.base_pa)
             file.write(data)
             _add(checksum, pa, data)
@@ -174,7 +180,7 @@ def _write_memory(snapshot: Snapshot, file: BinaryIO, header_bytes: int) -> str:
 def _digest(snapshot: Snapshot) -> str:
     checksum = hashlib.sha256()
     for one in snapshot.ram:
-        for pa, data in _filled(snapshot, one):
+        for pa, data in filled_runs(snapshot, one):
             _add(checksum, pa, data)
     return checksum.hexdigest()
 
@@ -184,7 +190,7 @@ def _add(checksum: Any, pa: int, data: bytes) -> None:
     checksum.update(data)
 
 
-def _filled(snapshot: Snapshot, memory: range) -> Iterator[tuple[int, bytes]]:
+def filled_runs(snapshot: Snapshot, memory: range) -> Iterator[tuple[int, bytes]]:
     """Runs of blocks that are not all zeros, with their addresses, in order."""
     for pa in range(memory.start, memory.stop, _CHUNK_BYTES):
         data = snapshot.read(pa, min(_CHUNK_BYTES, memory.stop - pa))

@@ -11,11 +11,14 @@ from harness.memory.ram import ContiguousMemory, PhysicalMemory
 from harness.vmsa import Regimes, Registers, StageOff, derive_both
 from harness.vmsa.registers import REGISTER_NAMES
 
-__all__ = ["REGISTERS", "Snapshot", "Vcpu"]
+__all__ = ["GENERAL_REGISTERS", "REGISTERS", "Snapshot", "Vcpu"]
 
-REGISTERS = ("pc", "cpsr", *sorted(name.upper() for name in REGISTER_NAMES))
-"""Names of the registers that a snapshot keeps of each vCPU: the gdbstub's for the first two, then the
-architecture's."""
+GENERAL_REGISTERS = (*(f"x{number}" for number in range(31)), "sp", "pc", "cpsr")
+"""The gdbstub's names, in the order of the kernel's struct user_pt_regs (QEMU gdb-xml/aarch64-core.xml)."""
+
+REGISTERS = (*GENERAL_REGISTERS, *sorted(name.upper() for name in REGISTER_NAMES))
+"""Names of the registers that a snapshot keeps of each vCPU: the gdbstub's, then the architecture's. Files of
+earlier versions of granule have pc and cpsr of the first."""
 
 
 def _nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.cli.tables.check import check
+from harness.cli.tables.core import core
 from harness.cli.tables.diff import diff
 from harness.cli.tables.dump import dump
 from harness.cli.tables.map import map_
@@ -25,6 +26,7 @@ Start with:
   granule tables walk guest.snap _text           every step of one translation, in words
   granule tables check guest.snap                hold every leaf against the rules
   granule tables diff before.snap after.snap     what changed
+  granule tables core guest.snap guest.core      a core for gdb, and how to call it
   granule tables map -o map.html                 a picture of 4K, 16K and 64K kernels side by side
 
 Exit status: 0 mapped, sound or the same; 1 a fault, a finding or a difference; 2 what was asked cannot be;
@@ -37,5 +39,5 @@ def tables() -> None:
     """Explain, list, check, compare and draw the page tables of a guest."""
 
 
-for _command in (walk, dump, check, diff, map_, save):
+for _command in (walk, dump, check, diff, map_, save, core):
     tables.add_command(_command)

@@ -51,6 +51,8 @@ class Source:
     """What the user calls it."""
     symbols: Symboliser | None = None
     """The kernel's, moved to where it runs; None where there are none."""
+    vmlinux: Path | None = None
+    """The kernel's ELF file, where there is one."""
 
     def address_of(self, name: str) -> int | None:
         """Where a symbol of the kernel's is, or None."""
@@ -108,6 +110,8 @@ def _is_snapshot(name: str) -> bool:
                 f"there is no file {safe(name)}; SOURCE is a snapshot, a core, a dump of memory or a kernel"
             )
         return False
+    if not path.is_file():  # a pipe would wait for a writer
+        raise UsageError(f"{safe(name)} is no regular file: a snapshot is mapped, not read through")
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -119,7 +123,8 @@ def _is_snapshot(name: str) -> bool:
 @contextlib.contextmanager
 def _opened(name: str, options: dict[str, Any]) -> Iterator[Source]:
     with open_snapshot(Path(name), base_pa=options["base_pa"], registers=options["registers"]) as snapshot:
-        yield Source(snapshot=snapshot, label=name, symbols=_symbols_of(snapshot, options["vmlinux"]))
+        vmlinux: Path | None = options["vmlinux"]
+        yield Source(snapshot=snapshot, label=name, symbols=_symbols_of(snapshot, vmlinux), vmlinux=vmlinux)
 
 
 def _symbols_of(snapshot: Snapshot, vmlinux: Path | None) -> Symboliser | None:
@@ -157,9 +162,16 @@ def _booted(cell: Cell, setting: Setting, console: Console) -> Iterator[Source]:
     record = Record()
     symbols = Symbols(kernel)
     console.print(f"granule: booting {cell.id}", soft_wrap=True)
-    with Machine(machine_spec(cell, kernel, setting.bench), setting.bench.qemu) as machine:
+    spec = machine_spec(cell, kernel, setting.bench)
+    with contextlib.ExitStack() as stack:
         try:
-            boot(machine, symbols, patience, record)
+            started = setting.bench.guests.start(
+                spec,
+                lambda machine: boot(machine, symbols, patience, record),
+                Deadline.after(patience.cell_s),
+            )
+            machine = started.machine
+            stack.callback(machine.close)
             soon = Deadline.after(patience.boot_s)
             subject = subject_of(cell, kernel, machine, patience, soon)
             expect_page_size(subject, record)
@@ -168,9 +180,10 @@ def _booted(cell: Cell, setting: Setting, console: Console) -> Iterator[Source]:
             raise InfraError(f"{cell.id}: {record.verdict.value}: {record.reason}") from error
         except GuestGone as error:
             raise InfraError(f"{cell.id}: the guest ended before it could be looked at: {error}") from error
-        console.print(f"granule: {cell.id} is up after {machine.age_s:.1f} s, and stopped", soft_wrap=True)
+        console.print(f"granule: {cell.id} is up after {started.seconds:.1f} s, and stopped", soft_wrap=True)
         with _stopped(machine, cell.id) as snapshot:
-            yield Source(snapshot=snapshot, label=cell.id, symbols=_moved(symbols.get(), said))
+            moved = _moved(symbols.get(), said)
+            yield Source(snapshot=snapshot, label=cell.id, symbols=moved, vmlinux=kernel.vmlinux)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,14 @@ def test_a_core_is_walked(make: Any, guest: Any) -> None:
         assert snapshot.origin == "guest.core"
 
 
+def test_general_registers(make: Any) -> None:
+    """x0 to x30 and sp of each vCPU are read, where struct elf_prstatus has them."""
+    with open_snapshot(make.core()) as snapshot:
+        for vcpu in snapshot.vcpus:
+            assert [vcpu.registers[f"x{number}"] for number in range(31)] == list(range(31))
+            assert vcpu.registers["sp"] == 0x1000
+
+
 def test_vmcoreinfo_of_the_core_itself(make: Any, guest: Any) -> None:
     """The note that QEMU copies from a guest with its vmcoreinfo device serves, where memory has none."""
     memory = guest.memory[:0x8_0000] + bytes(len(guest.memory) - 0x8_0000)
