@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from harness.determinism.conditions import Conditions
 from harness.errors import UsageError
 
 __all__ = ["Accel", "Disk", "MachineSpec", "PageSize", "Wire"]
@@ -95,3 +96,5 @@ class MachineSpec:
     memory_mib: int = 384
     disks: tuple[Disk, ...] = ()
     wire: Wire | None = None
+    exact: Conditions | None = None
+    """Under these conditions the run repeats: TCG only, without disks and wire."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from harness.determinism.record import RunRecord
 from harness.errors import ExitStatus
 from harness.spec import PageSize
 
@@ -95,6 +96,8 @@ class CellResult:
     """Directory with transcript, argv and versions, kept for a cell that did not pass."""
     provenance: dict[str, str] = field(default_factory=dict)
     """kernel sha256, release, QEMU version, argv."""
+    exact: RunRecord | None = None
+    """For a cell whose run is to repeat: what runs it again, and tells whether it did repeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,11 +25,13 @@ RENAMED = {
     "ID_AA64MMFR3_EL1": "ID_AA64MMFR3_EL1_RESERVED",
 }
 XML_LIMIT_BYTES = 4 << 20
+# QEMU gdbstub.c, MAX_PACKET_LENGTH, is 4096 characters; two make a byte.
+WRITE_BYTES = 1536
 XINCLUDE = "http://www.w3.org/2001/XInclude"
 
 
 class Gdbstub:
-    """One connection to the stub of a stopped machine. Use only while the vCPUs are stopped."""
+    """One connection to the stub of a machine. Use only while the vCPUs are stopped, but for `wait_stop`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -69,9 +71,47 @@ class Gdbstub:
             raise ChannelError(f"QEMU's gdbstub has no register {name}")
         self._choose(thread, deadline)
         hexadecimal = value.to_bytes(size_bytes, "little").hex()
-        answer = self._ask(f"P{number:x}={hexadecimal}", deadline)
+        self._want(f"P{number:x}={hexadecimal}", f"set {name}", deadline)
+
+    def set_breakpoint(self, va: int, deadline: Deadline) -> None:
+        """Stop whichever vCPU is to execute the A64 instruction at `va`, in any address space."""
+        self._want(f"Z0,{va:x},4", f"set a breakpoint at {va:#x}", deadline)
+
+    def write_memory(self, thread: str, va: int, data: bytes, deadline: Deadline) -> None:
+        """Store bytes where a vCPU has `va` mapped; whether it may write there itself does not matter."""
+        self._choose(thread, deadline)
+        for start in range(0, len(data), WRITE_BYTES):
+            part = data[start : start + WRITE_BYTES]
+            what = f"write {len(part)} bytes at {va + start:#x}"
+            self._want(f"M{va + start:x},{len(part):x}:{part.hex()}", what, deadline)
+
+    def go_on(self) -> None:
+        """Let all vCPUs run; `wait_stop` says when one is at a breakpoint."""
+        try:
+            self._socket.sendall(b"$c#63")
+        except OSError as error:
+            raise ChannelError(f"QEMU's gdbstub: the connection broke ({error})") from error
+
+    def wait_stop(self, deadline: Deadline) -> str:
+        """Wait until the machine stops; returns the thread id of the vCPU that made it stop.
+
+        Raises DeadlineExceeded, after which it may be asked again, and ChannelError when QEMU ends.
+        """
+        while True:
+            try:
+                answer = self._packet(deadline)
+            except OSError as error:
+                raise ChannelError(f"QEMU's gdbstub: the connection broke ({error})") from error
+            if answer.startswith(("W", "X")):
+                raise ChannelError("QEMU's gdbstub says that the guest has ended")
+            stopped = re.match(r"T[0-9a-f]{2}(?:.*;)?thread:([0-9a-fp.]+);", answer)
+            if stopped:
+                return stopped[1]
+
+    def _want(self, body: str, what: str, deadline: Deadline) -> None:
+        answer = self._ask(body, deadline)
         if answer != "OK":
-            raise ChannelError(f"QEMU's gdbstub did not set {name}: it answered {answer[:40]!r}")
+            raise ChannelError(f"QEMU's gdbstub did not {what}: it answered {answer[:40]!r}")
 
     def _choose(self, thread: str, deadline: Deadline) -> None:
         if self._ask(f"Hg{thread}", deadline) != "OK":

@@ -14,6 +14,7 @@ from harness.cli.boot import boot
 from harness.cli.cache import cache
 from harness.cli.doctor import doctor
 from harness.cli.kernels import kernels
+from harness.cli.replay import replay
 from harness.cli.run import run
 from harness.cli.smoke import smoke
 from harness.cli.tables import tables
@@ -43,7 +44,7 @@ def granule() -> None:
     """Boot real arm64 kernels at 4K, 16K and 64K pages under QEMU, and say what was found."""
 
 
-for _command in (smoke, boot, run, kernels, tables, cache, doctor):
+for _command in (smoke, boot, run, replay, kernels, tables, cache, doctor):
     granule.add_command(_command)
 
 

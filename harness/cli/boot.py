@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
@@ -23,6 +24,7 @@ from harness.deadline import Deadline
 from harness.errors import CommandTimeout, ExitStatus, GuestGone, UsageError
 from harness.matrix.boot import Symbols
 from harness.matrix.boot import boot as boot_guest
+from harness.matrix.guests import Started
 from harness.matrix.judge import judge_gone
 from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
@@ -83,24 +85,32 @@ def boot(
     progress.close()
     patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
     record = Record()
-    with Machine(machine_spec(cell, kernel, setting.bench), setting.bench.qemu) as machine:
+    machines: list[Machine] = []
+
+    def bring_up(machine: Machine) -> None:
+        machines.append(machine)
+        boot_guest(machine, Symbols(kernel), patience, record)
+
+    with contextlib.ExitStack() as stack:
         try:
-            boot_guest(machine, Symbols(kernel), patience, record)
-            soon = Deadline.after(patience.boot_s)
-            expect_page_size(subject_of(cell, kernel, machine, patience, soon), record)
-            put_all(machine.shell, put, Deadline.after(patience.command_s))
-            status = _use(machine, command, console, options["timeout_s"])
+            spec, soon = machine_spec(cell, kernel, setting.bench), Deadline.after(patience.boot_s)
+            started = setting.bench.guests.start(spec, bring_up, Deadline.after(patience.cell_s))
+            machines.append(started.machine)
+            stack.callback(started.machine.close)
+            expect_page_size(subject_of(cell, kernel, started.machine, patience, soon), record)
+            put_all(started.machine.shell, put, Deadline.after(patience.command_s))
+            status = _use(started, command, console, options["timeout_s"])
         except CellEnded:
             status = ExitStatus.FAILED
         except CommandTimeout as error:
             record.end(Verdict.TIMEOUT if error.guest_answers else Verdict.HANG, str(error))
             status = ExitStatus.FAILED
         except GuestGone as error:
-            judge_gone(machine.console.events, str(error), record)
+            judge_gone(machines[-1].console.events if machines else (), str(error), record)
             status = ExitStatus.FAILED
         finally:
-            if console_file is not None:
-                console_file.write_bytes(machine.transcript.content())
+            if console_file is not None and machines:
+                console_file.write_bytes(machines[-1].transcript.content())
     if record.verdict is not Verdict.PASS:
         console.print(f"granule: {record.verdict.value}: {record.reason}", soft_wrap=True)
         for line in record.diagnosis:
@@ -108,16 +118,18 @@ def boot(
     click.get_current_context().exit(status)
 
 
-def _use(machine: Machine, command: tuple[str, ...], console: Console, timeout_s: float | None) -> int:
+def _use(started: Started, command: tuple[str, ...], console: Console, timeout_s: float | None) -> int:
     if not command and sys.stdin.isatty():
-        console.print(f"granule: the guest is up after {machine.age_s:.1f} s; Ctrl-] leaves it")
-        _interact(machine)
+        console.print(
+            f"granule: the guest is up after {started.seconds:.1f} s ({started.how}); Ctrl-] leaves it"
+        )
+        _interact(started.machine)
         return 0
     script = " ".join(command) if len(command) == 1 else shlex.join(command)
     script = script or sys.stdin.read()
     # A command of the user's may take as long as it likes, unless --timeout says otherwise.
     deadline = Deadline.after(timeout_s if timeout_s is not None else float("inf"))
-    done = machine.shell.run(f"cd {GUEST_DIR}\n{script}", deadline, keep_bytes=64 << 20)
+    done = started.machine.shell.run(f"cd {GUEST_DIR}\n{script}", deadline, keep_bytes=64 << 20)
     sys.stdout.buffer.write(done.output)
     sys.stdout.buffer.flush()
     if done.truncated:

@@ -18,7 +18,10 @@ from harness.cli.progress import KernelProgress
 from harness.errors import UsageError
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore
+from harness.matrix.budget import guest_memory_mib
 from harness.matrix.cell import Request
+from harness.matrix.guests import Guests
+from harness.matrix.post_mortem import DEFAULT_LIMIT
 from harness.matrix.run import Bench
 from harness.qemu.probe import Qemu
 from harness.smoke import CHECKS, Check
@@ -54,6 +57,9 @@ _OPTIONS = (
     click.option("--boot-time", is_flag=True,
                  help="The kernel takes its page size from arm64.pagesize=, whatever its header says."),
     click.option("--offline", is_flag=True, help="Take only kernels that are in the cache."),
+    click.option("--cold", is_flag=True,
+                 help="Boot every guest. Otherwise a guest is a clone of one that was booted before, on this "
+                      "host or in this run, with the same kernel, QEMU and machine."),
 )  # fmt: skip
 
 
@@ -62,6 +68,10 @@ _MATRIX_OPTIONS = (
     click.option("--report", type=click.Path(file_okay=False, path_type=Path), default="granule-report",
                  show_default=True, metavar="DIR",
                  help="Where report.json, junit.xml, report.html and consoles go."),
+    click.option("--snapshot", is_flag=True,
+                 help="Keep the guest of a cell that does not pass, for `granule tables` and gdb."),
+    click.option("--snapshot-limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True,
+                 metavar="N", help="Guests to keep of one run, at most."),
 )  # fmt: skip
 
 _GUEST_OPTIONS = (
@@ -139,7 +149,9 @@ class Setting:
         given = {name: options[name] for name in beside_names if options[name] is not None}
         words = [word for name, path in given.items() for word in (f"--{name}", str(path))]
         words += ["--cmdline", options["cmdline"]] if options["cmdline"] else []
-        cache = Cache()
+        cache, qemu = Cache(), Qemu.find()
+        guests = Guests(cache, qemu, cold=options["cold"], total_mib=guest_memory_mib())
+        click.get_current_context().call_on_close(guests.close)
         return cls(
             request=Request(
                 kernels=_words(options["kernels"]),
@@ -158,9 +170,10 @@ class Setting:
             beside=Beside(**given) if given else None,
             store=KernelStore(cache, offline=options["offline"], progress=progress),
             bench=Bench(
-                qemu=Qemu.find(),
+                qemu=qemu,
                 cache=cache,
                 guest=MicroGuest(cache, offline=options["offline"], progress=progress),
+                guests=guests,
             ),
             console=console,
             kernel_progress=progress,

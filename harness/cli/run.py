@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from harness.channel.exact_shell import ExactShell
 from harness.channel.shell import Shell
 from harness.cli.options import Setting, guest_options, machine_options, matrix_options, program
 from harness.cli.progress import KernelProgress
@@ -43,6 +44,8 @@ def run(
     put: tuple[Path, ...],
     jobs: int | None,
     report: Path,
+    snapshot: bool,
+    snapshot_limit: int,
     memory: int,
     command: tuple[str, ...],
     **options: Any,
@@ -75,7 +78,9 @@ def run(
     setting = Setting.make(options, make_console(sys.stdout), KernelProgress(), checks, again)
     # A module of the user's taints the kernel by being loaded; that is no finding against it.
     setting = replace(setting, request=replace(setting.request, allowed_taint=TAINT_OF_MODULES))
-    run_and_report(setting, report, jobs, frozenset(), show=_print_outputs)
+    run_and_report(
+        setting, report, jobs, frozenset(), _print_outputs, snapshots=snapshot_limit if snapshot else 0
+    )
 
 
 def _print_outputs(result: MatrixResult, console: Console) -> None:
@@ -109,7 +114,7 @@ def _size_bytes(path: Path) -> int:
     return sum(each.stat().st_size for each in files)
 
 
-def put_all(shell: Shell, paths: tuple[Path, ...], deadline: Deadline) -> None:
+def put_all(shell: Shell | ExactShell, paths: tuple[Path, ...], deadline: Deadline) -> None:
     """Copy files and whole directories of the host to /root in the guest, under their own names.
 
     Raises InfraError when one cannot be read or does not arrive.
@@ -121,7 +126,7 @@ def put_all(shell: Shell, paths: tuple[Path, ...], deadline: Deadline) -> None:
         raise InfraError(f"--put: {error.filename or 'it'} cannot be read: {error.strerror}") from error
 
 
-def _put(shell: Shell, path: Path, deadline: Deadline) -> None:
+def _put(shell: Shell | ExactShell, path: Path, deadline: Deadline) -> None:
     name = path.absolute().name
     if path.is_file():
         shell.put(path, f"{GUEST_DIR}/{name}", deadline)

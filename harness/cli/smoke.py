@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from harness.cli.options import Setting, machine_options, matrix_options, parse_checks
+from harness.cli.exact import exact_options, print_exact, with_exact
+from harness.cli.options import Setting, machine_options, matrix_options, parse_checks, program
 from harness.cli.progress import KernelProgress
 from harness.errors import ExitStatus, InfraError
 from harness.matrix.matrix import default_jobs, run_matrix
 from harness.matrix.plan import plan
+from harness.matrix.post_mortem import PostMortem
 from harness.report import write_reports
-from harness.report.bundle import claim_directory, keep_bundles
+from harness.report.bundle import FAILED, claim_directory, keep_bundles
 from harness.report.progress import Progress
 from harness.report.terminal import make_console, print_result
 from harness.smoke import CHECKS
@@ -28,6 +31,7 @@ __all__ = ["run_and_report", "smoke"]
 @click.command()
 @machine_options
 @matrix_options
+@exact_options
 @click.option(
     "--check", "checks", multiple=True, metavar="NAME,…", help="Only these checks; --list-checks names them."
 )
@@ -42,6 +46,10 @@ def smoke(
     checks: tuple[str, ...],
     jobs: int | None,
     report: Path,
+    snapshot: bool,
+    snapshot_limit: int,
+    deterministic: str | None,
+    explore: int | None,
     allow_missing: tuple[str, ...],
     list_checks: bool,
     **options: Any,
@@ -58,7 +66,9 @@ def smoke(
     missing = frozenset(name for value in allow_missing for name in value.split(","))
     console = make_console(sys.stdout)
     setting = Setting.make(options, console, KernelProgress(), parse_checks(checks))
-    run_and_report(setting, report, jobs, missing)
+    request = with_exact(setting.request, deterministic, explore)
+    setting = dataclasses.replace(setting, request=request)
+    run_and_report(setting, report, jobs, missing, print_exact, snapshots=snapshot_limit if snapshot else 0)
 
 
 def run_and_report(
@@ -67,14 +77,21 @@ def run_and_report(
     jobs: int | None,
     allow_missing: frozenset[str],
     show: Callable[[MatrixResult, Console], None] | None = None,
+    *,
+    snapshots: int = 0,
 ) -> None:
-    """Run the setting's matrix, print it (`show` first), write its reports, and end with its exit status."""
+    """Run the setting's matrix, print it (`show` first), write its reports, and end with its exit status.
+
+    `snapshots`: how many guests of cells that do not pass are kept.
+    """
+    post_mortem = PostMortem(report / FAILED, limit=snapshots) if snapshots else None
+    bench = dataclasses.replace(setting.bench, post_mortem=post_mortem)
     todo = plan(setting.request, setting.store, setting.bench.qemu, setting.beside)
     claim_directory(report)
     with Progress(setting.console, expected=len(todo.cells)) as progress:
         setting.kernel_progress.show_on(progress)
         result = run_matrix(
-            todo, setting.store, setting.bench, progress,
+            todo, setting.store, bench, progress,
             jobs=jobs or default_jobs(), beside=setting.beside, allow_missing=allow_missing,
             on_interrupt=lambda so_far: _keep(so_far, report),
         )  # fmt: skip
@@ -82,6 +99,9 @@ def run_and_report(
     if show is not None:
         show(result, setting.console)
     print_result(result, setting.console)
+    if post_mortem is not None and post_mortem.left_out:
+        left_out = ", ".join(post_mortem.left_out)
+        setting.console.print(f"No snapshot, because {snapshots} were kept: {left_out}", soft_wrap=True)
     if written:
         setting.console.print(f"Reports: {', '.join(str(path) for path in written)}", soft_wrap=True)
     status = result.exit_status
@@ -95,7 +115,7 @@ def _keep(so_far: MatrixResult, report: Path) -> None:
 def _write(result: MatrixResult, report: Path) -> tuple[MatrixResult, tuple[Path, ...]]:
     """The result with its bundles' places, and the files written: none where the disk does not take them."""
     try:
-        result = keep_bundles(result, report)
+        result = keep_bundles(result, report, program=program())
         return result, write_reports(result, report)
     except InfraError as error:
         # The verdicts are worth more than the files.

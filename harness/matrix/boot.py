@@ -42,7 +42,9 @@ def boot(machine: Machine, symbols: Symbols, patience: Patience, record: Record)
             machine.shell.wait_ready(deadline.sooner(LOOK_S))
         except DeadlineExceeded:
             silent_s = machine.console.silent_s()
-            if silent_s > MUTE_S and not looked_at_mute and not machine.transcript.content():
+            # A guest whose run is to repeat is not stopped by our clock before it is given up.
+            exact = machine.spec.exact is not None
+            if not exact and silent_s > MUTE_S and not looked_at_mute and not machine.transcript.content():
                 looked_at_mute = True
                 _end_if_without_granule(machine, symbols, record)
             if silent_s > patience.silence_s or deadline.expired():

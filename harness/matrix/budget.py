@@ -8,7 +8,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["MemoryBudget", "available_mib"]
+__all__ = ["MemoryBudget", "available_mib", "guest_memory_mib"]
+
+# Left to the host and its file cache.
+SPARED_MIB = 512
 
 # What a QEMU process takes beside its guest's RAM: its own text and data, and the translated code.
 OVERHEAD_MIB = 150
@@ -18,6 +21,11 @@ def available_mib(meminfo: Path = Path("/proc/meminfo")) -> int:
     """MemAvailable of the host, in MiB (proc(5))."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo.read_text(), re.MULTILINE)
     return int(match[1]) >> 10 if match else 1024
+
+
+def guest_memory_mib() -> int:
+    """What all guests of a run may take together, in MiB."""
+    return max(available_mib() - SPARED_MIB, 1)
 
 
 class MemoryBudget:

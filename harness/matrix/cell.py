@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from harness.determinism.conditions import Conditions
 from harness.smoke import CHECKS, Check
 from harness.smoke.check import BASE_MEMORY_MIB
 from harness.spec import Accel, PageSize
@@ -40,6 +41,10 @@ class Request:
     """Options such as `--modules DIR` that belong to the kernel, for the command that runs a cell again."""
     command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ())
     """That command: what stands before its options, and after them."""
+    exact: tuple[Conditions, ...] = ()
+    """A cell for each, whose run repeats; empty for ordinary cells."""
+    explored: bool = False
+    """These come from `--explore`: one that passes is not run a second time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,11 @@ class Cell:
     """Tells kernels of one name apart."""
     kernel_options: tuple[str, ...] = ()
     command: tuple[tuple[str, ...], tuple[str, ...]] = (("granule", "smoke"), ())
+    exact: Conditions | None = None
+    """Its run repeats under these; None for an ordinary cell."""
+    explored: bool = False
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Checks that were asked for and cannot be part of this cell, each with its reason."""
 
     @property
     def id(self) -> str:
@@ -72,6 +82,8 @@ class Cell:
             parts.append(f"{self.vcpus}cpu")
         if self.memory_mib != BASE_MEMORY_MIB:
             parts.append(f"{self.memory_mib}m")
+        if self.exact is not None:
+            parts.append(self.exact.label)
         return "-".join(parts)
 
     @property
@@ -91,6 +103,10 @@ class Cell:
         words += ["--boot-time"] if self.boot_time else []
         words += ["--timeout", f"{self.timeout_s:g}"] if self.timeout_s is not None else []
         words += self.kernel_options
+        if self.exact is not None:
+            seeded = self.exact.kaslr or self.explored
+            words += ["--deterministic", *((str(self.exact.seed.value),) if seeded else ())]
+            words += ["--explore", "1"] if self.explored else []
         if self.checks != CHECKS and not after:
             words += ["--check", ",".join(check.name for check in self.checks)]
         return shlex.join([*words, *after])

@@ -15,8 +15,9 @@ from harness.errors import GranuleError
 from harness.kernels.file import Beside
 from harness.kernels.kernel import Kernel
 from harness.kernels.store import KernelStore, is_path
-from harness.matrix.budget import MemoryBudget, available_mib
+from harness.matrix.budget import MemoryBudget, guest_memory_mib
 from harness.matrix.cell import Cell
+from harness.matrix.exact import run_exact
 from harness.matrix.plan import Plan
 from harness.matrix.record import cell_without_guest
 from harness.matrix.run import Bench, machine_spec, run_cell
@@ -24,9 +25,6 @@ from harness.qemu.process import allow_starts, kill_all
 from harness.verdict import CellResult, CheckResult, MatrixResult, Skipped
 
 __all__ = ["Listener", "default_jobs", "run_matrix"]
-
-# Left to the host and its file cache.
-SPARED_MIB = 512
 
 
 class Listener(Protocol):
@@ -71,15 +69,16 @@ def run_matrix(
     so far to `on_interrupt`, and is raised again.
     """
     start_s = time.monotonic()
-    budget = MemoryBudget(max(available_mib() - SPARED_MIB, 1))
+    budget = MemoryBudget(guest_memory_mib())
     results: list[CellResult] = []
     skipped = list(plan.skipped)
     stopping = threading.Event()
 
-    def run(cell: Cell, kernel: Kernel) -> None:
+    def run_one(cell: Cell, kernel: Kernel) -> None:
         with budget.reserve(cell.memory_mib):
             listener.cell_started(cell.id)
-            result = run_cell(cell, kernel, bench, lambda check: listener.check_finished(cell.id, check))
+            run = run_cell if cell.exact is None else run_exact
+            result = run(cell, kernel, bench, lambda check: listener.check_finished(cell.id, check))
         # A guest that we killed has no verdict.
         if not stopping.is_set():
             results.append(result)
@@ -112,7 +111,7 @@ def run_matrix(
                     results.append(cell_without_guest(cell, str(error)))
                     listener.cell_finished(results[-1])
                 continue
-            pending += [pool.submit(run, cell, kernel) for cell in cells]
+            pending += [pool.submit(run_one, cell, kernel) for cell in cells]
         for future in pending:
             future.result()
     except BaseException:

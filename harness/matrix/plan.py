@@ -13,6 +13,7 @@ from harness.kernels.catalogue import CatalogueKernel
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore, is_path
 from harness.matrix.cell import Cell, Request, check_groups
+from harness.matrix.exact import NEVER_EXACT
 from harness.qemu.probe import CpuModel, resolve_accel
 from harness.spec import Accel, PageSize
 from harness.verdict import Skipped
@@ -64,7 +65,9 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
             "--modules, --initrd, --vmlinux and --config go with a kernel file (a path with a '/'); "
             "the kernels of the catalogue bring their own"
         )
-    accel = resolve_accel(request.accel)
+    _raise_if_not_exact(request)
+    # Instructions are counted under TCG only.
+    accel = Accel.TCG if request.exact else resolve_accel(request.accel)
     cpus = request.cpus or ("host" if accel is Accel.KVM else DEFAULT_CPU,)
     models = {cpu: qemu.cpu_model(cpu, accel) for cpu in cpus}
     cells: list[Cell] = []
@@ -133,23 +136,43 @@ def _no_granule(size: PageSize, cpu: str, model: CpuModel, qemu: CpuModels, acce
 
 
 def _cells(candidate: _Candidate, size: PageSize, cpu: str, accel: Accel, request: Request) -> Iterator[Cell]:
-    for memory_mib, checks in check_groups(request.checks, size).items():
-        yield Cell(
-            kernel=candidate.name,
-            page_size=size,
-            cpu=cpu,
-            accel=accel,
-            vcpus=request.vcpus,
-            memory_mib=memory_mib,
-            checks=checks,
-            timeout_s=request.timeout_s,
-            force=request.force,
-            boot_time=request.boot_time,
-            cmdline=request.cmdline,
-            allowed_taint=request.allowed_taint,
-            kernel_options=request.kernel_options if candidate.is_file else (),
-            command=request.command,
-        )
+    left_out: tuple[tuple[str, str], ...] = ()
+    asked = request.checks
+    if request.exact:
+        left_out = tuple((one.name, NEVER_EXACT[one.name]) for one in asked if one.name in NEVER_EXACT)
+        asked = tuple(one for one in asked if one.name not in NEVER_EXACT)
+    for number, (memory_mib, checks) in enumerate(check_groups(asked, size).items()):
+        for exact in request.exact or (None,):
+            yield Cell(
+                kernel=candidate.name,
+                page_size=size,
+                cpu=cpu,
+                accel=accel,
+                vcpus=request.vcpus,
+                memory_mib=memory_mib,
+                checks=checks,
+                timeout_s=request.timeout_s,
+                force=request.force,
+                boot_time=request.boot_time,
+                cmdline=request.cmdline,
+                allowed_taint=request.allowed_taint,
+                kernel_options=request.kernel_options if candidate.is_file else (),
+                command=request.command,
+                exact=exact,
+                explored=request.explored,
+                left_out=left_out if number == 0 else (),  # told once
+            )
+
+
+def _raise_if_not_exact(request: Request) -> None:
+    if not request.exact:
+        return
+    if request.accel is Accel.KVM:
+        raise UsageError("a run repeats under TCG only: instructions are not counted under KVM")
+    never = [check.name for check in request.checks if check.name in NEVER_EXACT]
+    if never and len(never) == len(request.checks):
+        reasons = "; ".join(f"{name}: {NEVER_EXACT[name]}" for name in never)
+        raise UsageError(f"nothing to run: no check that was asked for can repeat ({reasons})")
 
 
 def _told_apart(cells: list[Cell]) -> tuple[Cell, ...]:

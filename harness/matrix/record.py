@@ -33,6 +33,13 @@ class Record:
     tainted: int | None = None
     """/proc/sys/kernel/tainted at the end; None where it was not read."""
     provenance: dict[str, str] = field(default_factory=dict)
+    snapshot: str = ""
+    """The file of the guest as it was, or why there is none; empty where none was asked for."""
+
+    @property
+    def is_bad(self) -> bool:
+        """True as soon as the cell cannot pass any more."""
+        return self.verdict is not Verdict.PASS or any(check.verdict.is_failure for check in self.checks)
 
     def end(self, verdict: Verdict, reason: str, diagnosis: tuple[str, ...] = ()) -> CellEnded:
         """Settle the verdict; returns the exception that leaves the cell, for the caller to raise.
@@ -47,11 +54,16 @@ class Record:
     def result(self, cell: Cell, kernel: Kernel) -> CellResult:
         """The finished value. A cell in which none of its own checks passed is not a PASS.
 
-        A guest that merely boots and powers off has shown nothing of what was asked.
+        A guest that merely boots and powers off has shown nothing of what was asked. Nor is one a PASS in
+        which a check that is required was skipped: it is a SKIP, for that check's reason.
         """
         failed = [check.name for check in self.checks if check.verdict.is_failure]
         if failed:
             self.end(Verdict.FAIL, f"failed: {', '.join(failed)}")
+        required = {check.name for check in cell.checks if check.required}
+        for check in self.checks:
+            if check.verdict is Verdict.SKIP and check.name in required:
+                self.end(Verdict.SKIP, f"{check.name} could not run: {check.skip_reason}")
         own = {check.name for check in cell.checks}
         if not any(check.verdict.is_pass and check.name in own for check in self.checks):
             self.end(Verdict.FAIL, "no check ran")
@@ -72,7 +84,7 @@ class Record:
             rerun=cell.rerun,
             console=self.console,
             diagnosis=self.diagnosis,
-            provenance=dict(self.provenance),
+            provenance={**self.provenance, **({"snapshot": self.snapshot} if self.snapshot else {})},
         )
 
 

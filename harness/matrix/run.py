@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import struct
 import time
@@ -12,15 +13,17 @@ from harness.build.disks import prepare_disks
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
 from harness.deadline import Deadline
-from harness.errors import CommandTimeout, DeadlineExceeded, GranuleError, GuestGone
+from harness.errors import CommandTimeout, DeadlineExceeded, GranuleError, GuestGone, InfraError
 from harness.kernels.kernel import Kernel
 from harness.linux.kconfig import read_config
 from harness.linux.klog import harmless
 from harness.matrix.boot import Symbols, boot
 from harness.matrix.cell import Cell
 from harness.matrix.diagnosis import diagnose
+from harness.matrix.guests import BringUp, Guests
 from harness.matrix.judge import judge_gone, kernel_log
 from harness.matrix.patience import Patience
+from harness.matrix.post_mortem import PostMortem
 from harness.matrix.record import CellEnded, Record
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
@@ -36,6 +39,7 @@ AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
 CLEAN_END = "guest-shutdown"  # QEMU's ShutdownCause for PSCI SYSTEM_OFF
 
 OnCheck = Callable[[CheckResult], None]
+OnEnd = Callable[[Machine], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,9 @@ class Bench:
     qemu: Qemu
     cache: Cache
     guest: MicroGuest
+    guests: Guests
+    post_mortem: PostMortem | None = None
+    """Keeps the guests of cells that do not pass; None: they go."""
 
 
 def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
@@ -56,6 +63,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         f"arm64.pagesize={cell.page_size.token}",
         kernel.cmdline,
         cell.cmdline,
+        *(cell.exact.kernel_words if cell.exact is not None else ()),
     )
     return MachineSpec(
         kernel=kernel.image,
@@ -65,8 +73,9 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         accel=cell.accel,
         vcpus=cell.vcpus,
         memory_mib=cell.memory_mib,
-        disks=prepare_disks(bench.cache, cell.page_size),
-        wire=Wire(),
+        disks=prepare_disks(bench.cache, cell.page_size) if cell.exact is None else (),
+        wire=Wire() if cell.exact is None else None,
+        exact=cell.exact,
     )
 
 
@@ -85,16 +94,23 @@ def subject_of(
     )
 
 
-def run_cell(cell: Cell, kernel: Kernel, bench: Bench, on_check: OnCheck) -> CellResult:
-    """Run one cell to its verdict; an error of ours becomes INFRA. `on_check` hears of each check's end."""
+def run_cell(
+    cell: Cell, kernel: Kernel, bench: Bench, on_check: OnCheck, on_end: OnEnd = lambda _machine: None
+) -> CellResult:
+    """Run one cell to its verdict; an error of ours becomes INFRA.
+
+    `on_check` hears of each check's end; `on_end` is given the machine when its QEMU has ended.
+    """
     record = Record()
     record.provenance = {
         "kernel release": kernel.release,
         "kernel sha256": kernel.sha256,
         "QEMU": bench.qemu.version_text,
     }
+    if kernel.vmlinux is not None:
+        record.provenance["vmlinux"] = str(kernel.vmlinux)
     try:
-        _run(cell, kernel, bench, record, on_check)
+        _run(cell, kernel, bench, record, on_check, on_end)
     except GranuleError as error:
         record.end(Verdict.INFRA, str(error))
     except Exception as error:  # noqa: BLE001 - a fault of ours costs its own cell and no other
@@ -102,42 +118,96 @@ def run_cell(cell: Cell, kernel: Kernel, bench: Bench, on_check: OnCheck) -> Cel
     return record.result(cell, kernel)
 
 
-def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnCheck) -> None:
+def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnCheck, on_end: OnEnd) -> None:
     patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
     symbols = Symbols(kernel)
     gone = ""
-    with Machine(machine_spec(cell, kernel, bench), bench.qemu) as machine:
-        deadline = Deadline.after(patience.cell_s)
-        record.accelerator = machine.accelerator
-        record.provenance["argv"] = shlex.join(machine.argv)
+    # The guest, and before it the one that became its template: the last is the one that tells.
+    machines: list[Machine] = []
+
+    def keep(machine: Machine) -> None:
+        if bench.post_mortem is not None and not record.snapshot:
+            record.snapshot = bench.post_mortem.keep(cell.id, machine, record.provenance)
+
+    def bring_up(machine: Machine) -> None:
+        machines.append(machine)
+        # A guest that does not come up is told by these; one that does may be a clone with its own.
+        record.accelerator, record.provenance["argv"] = machine.accelerator, shlex.join(machine.argv)
         try:
             boot(machine, symbols, patience, record)
+        except (CellEnded, GranuleError):
+            # Whoever asked for the guest ends it before anybody else sees it.
+            keep(machine)
+            raise
+
+    with contextlib.ExitStack() as stack:
+        deadline = Deadline.after(patience.cell_s)
+        try:
+            machine = _started(bench.guests, machine_spec(cell, kernel, bench), bring_up, deadline, record)
+            stack.callback(machine.close)
+            machines.append(machine)
             subject = subject_of(cell, kernel, machine, patience, deadline)
             _ask(cell, subject, record, on_check)
             record.tainted = int(subject.sh("cat /proc/sys/kernel/tainted").text)
             record.provenance["host memory, MiB at most"] = str(machine.process.peak_rss_mib())
+            if record.is_bad or _complains(machine, record, cell):
+                keep(machine)
             _add(power_off(machine, deadline.sooner(patience.command_s)), record, on_check)
         except CellEnded:
             pass  # the record holds the verdict
         except DeadlineExceeded as error:
             # A guest that took the interrupt is alive: it is the command that took too long.
             alive = isinstance(error, CommandTimeout) and error.guest_answers
-            found = diagnose(machine, symbols.get())
+            found = diagnose(machines[-1], symbols.get())
             record.end(Verdict.TIMEOUT if alive else Verdict.HANG, str(error), found.lines)
         except GuestGone as error:
             gone = str(error)
         except GranuleError as error:
             record.end(Verdict.INFRA, str(error))
         finally:
-            machine.console.drain(0.05, 1.0)
-            record.console = harmless(machine.transcript.tail(CONSOLE_KEPT_BYTES))
+            if machines and (gone or record.is_bad):
+                keep(machines[-1])
+            if machines:
+                machines[-1].console.drain(0.05, 1.0)
+                record.console = harmless(machines[-1].transcript.tail(CONSOLE_KEPT_BYTES))
+    if machines:
+        _judge_end(machines[-1], gone, cell, record, on_check)
+        on_end(machines[-1])
+    else:
+        record.end(Verdict.INFRA, gone)
+
+
+def _judge_end(machine: Machine, gone: str, cell: Cell, record: Record, on_check: OnCheck) -> None:
+    """Judge how a guest ended, for which `gone` is a reason if any, and what its kernel said."""
     # The console is complete only once QEMU has gone: a kernel may complain on its way down.
-    events = machine.console.events
+    events, log = machine.console.events, machine.transcript.content()
     if gone or any(event.is_fatal for event in events):
         judge_gone(events, gone, record)
     if record.boot_s is not None:
-        log = machine.transcript.content()
         _add(kernel_log(events, log, record.tainted, cell.allowed_taint), record, on_check)
+
+
+def _complains(machine: Machine, record: Record, cell: Cell) -> bool:
+    """True where the kernel log, which is judged when QEMU has ended, cannot pass any more."""
+    log = kernel_log(machine.console.events, machine.transcript.content(), record.tainted, cell.allowed_taint)
+    return log.verdict.is_failure
+
+
+def _started(
+    guests: Guests, spec: MachineSpec, bring_up: BringUp, deadline: Deadline, record: Record
+) -> Machine:
+    """A guest at its shell, and in the record what it is; raises InfraError where the host is to blame."""
+    try:
+        started = guests.start(spec, bring_up, deadline)
+    except DeadlineExceeded as error:
+        # Whoever boots waits by a deadline of his own, which is the kernel's; this one is for clones.
+        raise InfraError(f"no guest could be started: {error}") from error
+    record.accelerator = started.machine.accelerator
+    record.provenance["argv"] = shlex.join(started.machine.argv)
+    record.provenance["start"] = started.how
+    if record.boot_s is None:
+        record.boot_s = started.seconds
+    return started.machine
 
 
 def _ask(cell: Cell, subject: Subject, record: Record, on_check: OnCheck) -> None:

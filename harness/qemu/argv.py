@@ -18,6 +18,7 @@ class Lines:
     monitor: int
     console: int
     shell: int
+    """A socket; for a run that repeats, a file."""
     gdb: int
     wire: int | None = None
     """The far end of the guest's TCP peer, where the spec has a wire with an echo."""
@@ -49,18 +50,18 @@ def qemu_argv(
         *("-mon", "chardev=monitor,mode=control"),
         *_socket("console", lines.console),
         *("-serial", "chardev:console"),
-        *_socket("shell", lines.shell),
+        *_shell(spec, lines),
         *("-device", "virtio-serial-device"),
         # A port and not a console (hvc0): QEMU drops what a virtconsole says while the host is slow to read,
         # and lets a port wait (hw/char/virtio-console.c, flush_buf()).
         *("-device", "virtserialport,chardev=shell,name=granule"),
         *_socket("gdb", lines.gdb),
         *("-gdb", "chardev:gdb"),
-        *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
-        *("-device", "virtio-rng-device,rng=entropy"),
+        *_entropy(spec),
         *_disks(spec, lines),
         *_wire(spec, lines),
         *(("-incoming", "defer") if clone else _boot(spec)),
+        *(spec.exact.qemu_words if spec.exact is not None else ()),
     )
 
 
@@ -69,13 +70,32 @@ def _boot(spec: MachineSpec) -> tuple[str, ...]:
     return ("-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.cmdline)
 
 
+def _shell(spec: MachineSpec, lines: Lines) -> tuple[str, str]:
+    if spec.exact is None:
+        return _socket("shell", lines.shell)
+    # A file takes all that is written at once; a socket that is full makes the guest wait for the host.
+    return "-chardev", f"file,id=shell,path=/proc/self/fd/{lines.shell}"
+
+
+def _entropy(spec: MachineSpec) -> tuple[str, ...]:
+    if spec.exact is not None:
+        return ()  # it would come when the host's thread does, and be another each time
+    return (
+        *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
+        *("-device", "virtio-rng-device,rng=entropy"),
+    )
+
+
 def _machine(spec: MachineSpec) -> str:
     # KVM can only give the interrupt controller that the host has: `max` asks for the best of those.
     gic = "max" if spec.accel is Accel.KVM else "3"
-    return f"virt,gic-version={gic},memory-backend=ram"
+    exact = "" if spec.exact is None else f",{spec.exact.machine_option}"
+    return f"virt,gic-version={gic},memory-backend=ram{exact}"
 
 
 def _accel(spec: MachineSpec) -> str:
+    if spec.exact is not None:
+        return spec.exact.accel
     return "kvm" if spec.accel is Accel.KVM else "tcg,thread=multi"
 
 

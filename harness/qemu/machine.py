@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from harness.channel.console import Console
+from harness.channel.exact_shell import ExactShell
 from harness.channel.gdbstub import Gdbstub
 from harness.channel.qmp import Qmp, QmpCommandError
 from harness.channel.shell import Shell
 from harness.channel.transcript import Transcript
 from harness.deadline import Deadline
-from harness.errors import ChannelError, GuestGone, InfraError, LaunchError, QemuDied
+from harness.determinism.obstacles import obstacles
+from harness.errors import ChannelError, GuestGone, InfraError, LaunchError, QemuDied, UsageError
 from harness.memory.ram import RAM_BASE_PA, PrivateRam, SharedRam, make_ram
 from harness.qemu.argv import Lines, qemu_argv
 from harness.qemu.frozen import Frozen
@@ -59,17 +61,28 @@ class Machine:
             on_failure.pop_all()
 
     def _start(self, spec: MachineSpec, qemu: Qemu, saved: SavedState | None) -> None:
+        in_the_way = obstacles(spec) if spec.exact is not None else ()
+        if in_the_way:
+            raise UsageError(f"this machine cannot be run so that it repeats: {'; '.join(in_the_way)}")
         with contextlib.ExitStack() as theirs:
             ours: dict[str, socket.socket] = {}
             numbers: dict[str, int] = {}
             wired = spec.wire is not None and spec.wire.echo
-            for name in ("monitor", "console", "shell", "gdb", *(("wire",) if wired else ())):
+            sockets = ("monitor", "console", *(() if spec.exact is not None else ("shell",)), "gdb")
+            for name in (*sockets, *(("wire",) if wired else ())):
                 mine, other = socket.socketpair()
                 ours[name] = self._cleanup.enter_context(mine)
                 numbers[name] = theirs.enter_context(other).fileno()
             self._ram = make_ram(spec.memory_mib) if saved is None else os.dup(saved.ram)
             self._cleanup.callback(os.close, self._ram)
             self._disks = tuple(self._private_copy(disk) for disk in spec.disks)
+            self._gdb = Gdbstub(ours["gdb"])
+            self.exact: ExactShell | None = None
+            if spec.exact is not None:
+                self.exact = ExactShell(self._gdb, spec.exact.seed, self.raise_if_gone)
+                # Registered before QEMU, and so released after it: all that it wrote is there.
+                self._cleanup.callback(self.exact.close)
+                numbers["shell"] = self.exact.output
             lines = Lines(ram=self._ram, disks=self._disks, **numbers)
             argv = qemu_argv(
                 spec, lines, program=qemu.program, sandbox=qemu.has_sandbox, clone=saved is not None
@@ -79,8 +92,7 @@ class Machine:
             self._cleanup.callback(self.process.close)
         self.console = Console(ours["console"], saved.console if saved is not None else b"")
         self._cleanup.callback(self.console.close)
-        self.shell = Shell(ours["shell"], self.raise_if_gone)
-        self._gdb = Gdbstub(ours["gdb"])
+        self.shell: Shell | ExactShell = self.exact or Shell(ours["shell"], self.raise_if_gone)
         self.wire = EchoPeer(ours["wire"]) if wired else None
         if self.wire is not None:
             self._cleanup.callback(self.wire.close)
@@ -99,6 +111,8 @@ class Machine:
         if states:
             load_state(self.qmp, self.process, states[0])
         self.accelerator = self._accelerator()
+        if self.exact is not None:
+            self.exact.go()
 
     def _private_copy(self, disk: Disk) -> int:
         """An anonymous file with the image's content: the guest writes there, never to the image."""
@@ -194,6 +208,11 @@ class Machine:
             self._end_reason = str(event.get("reason", "")) or said or "it gave no reason"
         return self._end_reason
 
+    @property
+    def is_off(self) -> bool:
+        """True when the guest has powered itself off (PSCI SYSTEM_OFF), however that came about."""
+        return self.process.exit_status() == 0 and self._how_it_ended() == "guest-shutdown"
+
     def power_off(self, deadline: Deadline) -> str:
         """Have the guest power itself off; returns QEMU's reason for ending, `guest-shutdown` if clean."""
         with contextlib.suppress(ChannelError):
@@ -206,8 +225,18 @@ class Machine:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[Frozen]:
-        """Stop the vCPUs, give access to registers and memory, and let the guest go on afterwards."""
+        """Stop the vCPUs, give access to registers and memory, and let the guest go on afterwards.
+
+        A guest whose run is to repeat is stopped already where it asks for input. One that does not come
+        back to there is stopped by the host's clock: what it does from then on does not repeat.
+        """
         deadline = Deadline.after(MONITOR_S)
+        if self.exact is not None and self.exact.at_trap:
+            with contextlib.closing(self._memory(deadline)) as memory:
+                yield Frozen(gdb=self._gdb, qmp=self.qmp, memory=memory, vcpus=self._gdb.vcpus(deadline))
+            return
+        if self.exact is not None:
+            self.exact.give_up()
         self.qmp.execute("stop", deadline)
         try:
             with contextlib.closing(self._memory(deadline)) as memory:

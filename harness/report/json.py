@@ -5,7 +5,7 @@ versioned: `schema` names it and `schema_version` grows when a field changes its
 meet fields it does not know and ignores them. Sizes are in bytes (`_bytes`) or MiB (`_mib`), times in seconds
 (`_s`), and `checks` counts the checks that ran, which SKIP is not.
 
-May import harness.errors, harness.spec, harness.verdict and the standard library.
+May import harness.determinism, harness.errors, harness.spec, harness.verdict and the standard library.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 from pathlib import Path
 from typing import Any, Final
 
+from harness.determinism.record import RunRecord
 from harness.errors import UsageError
 from harness.spec import PageSize
 from harness.verdict import CellResult, CheckResult, Finding, MatrixResult, Skipped, Verdict
@@ -66,6 +67,7 @@ def _cell(cell: CellResult) -> dict[str, Any]:
         "diagnosis": list(cell.diagnosis),
         "bundle": cell.bundle,
         "provenance": cell.provenance,
+        "exact": None if cell.exact is None else cell.exact.to_json(),
     }
 
 
@@ -161,7 +163,17 @@ class _Reader:
             diagnosis=tuple(self._list_of_str(cell, "diagnosis", place)),
             bundle=self._str(cell, "bundle", place),
             provenance=self._strings(cell, "provenance", place),
+            exact=self._exact(cell, place),
         )
+
+    def _exact(self, cell: dict[str, Any], place: str) -> RunRecord | None:
+        # Reports of before there were such runs do not have it.
+        if cell.get("exact") is None:
+            return None
+        try:
+            return RunRecord.from_json(cell["exact"])
+        except UsageError as error:
+            raise UsageError(f"{self._path} is damaged at `{place}exact`: {error}") from error
 
     def _check(self, check: dict[str, Any], place: str) -> CheckResult:
         findings = self._objects(check, "findings", place)

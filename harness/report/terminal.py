@@ -115,7 +115,10 @@ def _print_trouble(cell: CellResult, console: Console) -> None:
     for line in cell.diagnosis[:MAX_DIAGNOSIS_LINES]:
         _print_hanging(console, f"| {_cut(safe(line))}", indent=2)
     if cell.bundle:
-        console.print(Text(f"  kept in:   {safe(cell.bundle)}"), soft_wrap=True)
+        console.print(Text(f"  kept in:   {safe(cell.bundle)} (README.txt: what to do next)"), soft_wrap=True)
+        snapshot = cell.provenance.get("snapshot", "")
+        if snapshot:
+            console.print(Text(f"  snapshot:  {safe(snapshot)}"), soft_wrap=True)
     console.print(Text(f"  run again: {safe(cell.rerun)}"), soft_wrap=True)
 
 

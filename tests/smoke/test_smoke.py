@@ -1,11 +1,10 @@
-"""The smoke matrix as pytest tests: every check in every cell."""
+"""The smoke matrix as pytest tests: every check in every cell, each in a guest of its own."""
 
 from __future__ import annotations
 
 import pytest
 
 from harness.smoke import CHECKS, Check
-from harness.smoke.check import BASE_MEMORY_MIB
 from harness.smoke.subject import Subject
 from harness.verdict import Verdict
 
@@ -17,19 +16,35 @@ def _ordinary(check: Check) -> bool:
 @pytest.mark.parametrize(
     "check", [check for check in CHECKS if _ordinary(check)], ids=lambda check: check.name
 )
-def test_check(subject: Subject, check: Check) -> None:
+def test_check(fresh_subject: Subject, check: Check) -> None:
     """The kernel passes a smoke check at the page size that was asked for."""
-    _run(subject, check)
+    _run(fresh_subject, check)
 
 
-@pytest.mark.memory(3072)
-@pytest.mark.parametrize(
+LARGE = pytest.mark.parametrize(
     "check", [check for check in CHECKS if not _ordinary(check)], ids=lambda check: check.name
 )
-def test_check_with_much_memory(subject: Subject, check: Check) -> None:
-    """The kernel passes a check that needs PMD-size pages, in a guest with the memory for them."""
-    assert subject.machine.spec.memory_mib > BASE_MEMORY_MIB
-    _run(subject, check)
+
+
+@LARGE
+@pytest.mark.page_size("4k", "16k")
+def test_check_of_pmd_pages(fresh_subject: Subject, check: Check) -> None:
+    """The kernel passes a check that needs PMD-size pages."""
+    _run(fresh_subject, check)
+
+
+@LARGE
+@pytest.mark.page_size("64k")
+@pytest.mark.memory(3072)
+def test_check_of_pmd_pages_at_64k(fresh_subject: Subject, check: Check) -> None:
+    """The same where such a page is 512 MiB, in a guest with the memory for it."""
+    assert fresh_subject.machine.spec.memory_mib >= check.needs_mib(fresh_subject.page_size)
+    _run(fresh_subject, check)
+
+
+def test_powers_off(subject: Subject) -> None:
+    """The guest that answers here is powered off afterwards, and its kernel log judged to its last line."""
+    assert subject.sh("echo up").text == "up\n"
 
 
 def _run(subject: Subject, check: Check) -> None:

@@ -134,3 +134,50 @@ def test_a_register_that_cannot_be_set(
     gdb = serve(_qemu("SCTLR"))
     with pytest.raises(ChannelError, match=match):
         gdb.set_register("p01.01", name, 0, 8, Deadline.after(10))
+
+
+def test_breakpoint_and_memory(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """The packets are the protocol's (GDB manual, E.2), memory in pieces that QEMU's stub takes."""
+    said: list[str] = []
+
+    def answer(body: str) -> str:
+        said.append(body)
+        return "OK"
+
+    gdb = serve(answer)
+    gdb.set_breakpoint(0x672610000, Deadline.after(5))
+    gdb.write_memory("p01.01", 0x1000, bytes(range(256)) * 20, Deadline.after(5))
+    assert said[:2] == ["Z0,672610000,4", "Hgp01.01"]
+    data, next_va = "", 0x1000
+    for packet in said[2:]:
+        assert len(packet) < 4096
+        head, _, part = packet.partition(":")
+        assert head == f"M{next_va:x},{len(part) // 2:x}"
+        data, next_va = data + part, next_va + len(part) // 2
+    assert bytes.fromhex(data) == bytes(range(256)) * 20
+
+
+def test_refused_by_the_stub(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """An address that is not mapped is an error that names what was wanted."""
+    gdb = serve(lambda body: "OK" if body.startswith("Hg") else "E14")
+    with pytest.raises(ChannelError, match=r"write 1 bytes at 0x1000: it answered 'E14'"):
+        gdb.write_memory("p01.01", 0x1000, b"x", Deadline.after(5))
+    with pytest.raises(ChannelError, match="breakpoint at 0x1000"):
+        gdb.set_breakpoint(0x1000, Deadline.after(5))
+
+
+def test_waiting_for_a_stop(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """After `go_on` the stop is reported with the vCPU that made it; none in time is no stop."""
+    gdb = serve(lambda body: "T05thread:p01.02;" if body == "c" else "")
+    with pytest.raises(DeadlineExceeded):
+        gdb.wait_stop(Deadline.after(0))
+    gdb.go_on()
+    assert gdb.wait_stop(Deadline.after(5)) == "p01.02"
+
+
+def test_the_guest_ends_instead_of_stopping(serve: Callable[[Callable[[str], str]], Gdbstub]) -> None:
+    """The end of the guest (packet W) is not taken for a stop."""
+    gdb = serve(lambda _body: "W00")
+    gdb.go_on()
+    with pytest.raises(ChannelError, match="has ended"):
+        gdb.wait_stop(Deadline.after(5))

@@ -22,7 +22,7 @@ def _granule(cache: Path, *words: str, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["smoke", "boot", "run", "kernels", "cache", "doctor"])
+@pytest.mark.parametrize("command", ["smoke", "boot", "run", "replay", "kernels", "cache", "doctor"])
 def test_help(tmp_path: Path, command: str) -> None:
     """Every command explains itself."""
     done = _granule(tmp_path, command, "--help")
@@ -36,6 +36,9 @@ def test_help(tmp_path: Path, command: str) -> None:
         (("smoke", "--page-size", "8k"), "not a page size"),
         (("smoke", "--check", "nothing"), "there is no check 'nothing'"),
         (("smoke", "--nonsense"), "No such option"),
+        (("smoke", "--deterministic", "seven"), "is not a seed"),
+        (("smoke", "--explore", "0"), "--explore"),
+        (("replay", "gone.json"), "does not exist"),
         (("kernels", "fetch", "debain-4k"), "debian-4k"),
         (("smoke", "--kernel", "./gone/Image", "--accel", "tcg"), "does not exist"),
         (("kernels", "build", "--tree", ".", "--like", "debian-4k"), "packaged kernel"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,15 @@ def test_check_of_sound_tables(granule: Granule, tmp_path: Path) -> None:
     rodata = leaf_attributes(ap=0b10, uxn=True, pxn=True)
     done = granule("check", _saved(tmp_path / "good.snap", text=rodata))
     assert (done.status, "4 leaves held against" in done.stdout) == (0, True), done.stdout
+    assert "more rules need what a running guest says of itself" in done.stdout
+
+
+def test_a_pipe_is_refused(granule: Granule, tmp_path: Path) -> None:
+    """A file that is none is told, and nobody waits for what may never come."""
+    os.mkfifo(tmp_path / "pipe.snap")
+    done = granule("check", "./pipe.snap")
+    assert done.status == 2
+    assert "no regular file" in done.stderr
 
 
 def test_diff(granule: Granule, tmp_path: Path) -> None:

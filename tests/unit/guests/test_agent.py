@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.paths import data_dir
 
 ANSWER_S = 20.0
@@ -256,6 +257,11 @@ def test_a_spare_shell_runs_one_script(line: Line) -> None:
     assert line.run("echo on")[0] == b"on\n"
 
 
+def _state(pid: str) -> str:
+    """A process's state, as proc(5) has it after the name in parentheses."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
 def test_a_spare_shell_that_died_is_replaced(line: Line) -> None:
     """A spare shell that was killed costs nothing but its start: the script runs in a new one."""
     agent = int(line.run("echo $PPID")[0])
@@ -266,6 +272,8 @@ def test_a_spare_shell_that_died_is_replaced(line: Line) -> None:
     line.answer("S2")
     (spare,) = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
     os.kill(int(spare), signal.SIGKILL)
+    # A signal takes effect when its process next runs.
+    Deadline.after(20).wait_until(lambda: _state(spare) == "Z", "the spare shell's end")
     assert line.run("echo there") == (b"there\n", 0)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.cache import Cache
+from harness.determinism.conditions import Conditions, explored
+from harness.determinism.seed import Seed
 from harness.errors import UsageError
 from harness.kernels.store import KernelStore
 from harness.matrix import plan as plan_module
@@ -177,3 +179,47 @@ def test_options_of_a_file_stay_with_it(store: KernelStore, tmp_path: Path) -> N
     path = _image(tmp_path / "Image", 1)
     planned = _plan(store, kernels=(path, "debian-4k"), kernel_options=("--modules", "m"))
     assert ["--modules" in cell.rerun for cell in planned.cells] == [True, False]
+
+
+def test_a_run_that_repeats_leaves_checks_out(store: KernelStore) -> None:
+    """Checks that need what cannot repeat are no part of the cell, and are named there with a reason."""
+    cell = _plan(store, kernels=("debian-16k",), exact=(Conditions.of(None),), vcpus=1).cells[0]
+    names = [check.name for check in cell.checks]
+    assert "fork" in names
+    assert [name for name, _ in cell.left_out] == ["block", "network", "user-tables"]
+    assert not set(dict(cell.left_out)) & set(names)
+    assert all(len(reason) > 20 for reason in dict(cell.left_out).values())
+
+
+def test_left_out_checks_are_told_once(store: KernelStore) -> None:
+    """Where a request makes several cells, also when none of them is an ordinary one, one of them tells."""
+    for checks in (CHECKS, tuple(check for check in CHECKS if check.name in ("thp", "block"))):
+        cells = _plan(store, kernels=("trimmed-64k",), exact=(Conditions.of(None),), checks=checks).cells
+        assert sum(bool(cell.left_out) for cell in cells) == 1
+
+
+def test_nothing_that_repeats(store: KernelStore) -> None:
+    """A request for such checks alone is refused with their reasons; so is KVM."""
+    block = tuple(check for check in CHECKS if check.name == "block")
+    with pytest.raises(UsageError, match="virtio-blk completes"):
+        _plan(store, kernels=("debian-16k",), exact=(Conditions.of(None),), checks=block)
+    with pytest.raises(UsageError, match="TCG only"):
+        _plan(store, kernels=("debian-16k",), exact=(Conditions.of(None),), accel=Accel.KVM)
+
+
+def test_explored_seeds_are_cells(store: KernelStore) -> None:
+    """Each seed is a cell with an id of its own, and its command gives the same conditions again."""
+    conditions = tuple(explored(Seed(3), 5))
+    request = {"kernels": ("debian-16k",), "exact": conditions, "explored": True, "vcpus": 1}
+    cells = _plan(store, **request).cells
+    assert [cell.exact for cell in cells] == list(conditions)
+    assert len({cell.id for cell in cells}) == 5
+    assert "--deterministic 4 --explore 1" in cells[1].rerun
+    assert tuple(explored(Seed(4), 1)) == (conditions[1],)
+
+
+@pytest.mark.parametrize(("seed", "words"), [(None, "--deterministic"), (Seed(7), "--deterministic 7")])
+def test_the_seed_is_in_the_command(store: KernelStore, seed: Seed | None, words: str) -> None:
+    """The command that runs a cell again has the seed, or the word alone."""
+    cell = _plan(store, kernels=("debian-16k",), exact=(Conditions.of(seed),), checks=CHECKS[:1]).cells[0]
+    assert f" {words} --check page-size" in cell.rerun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,24 @@ def test_a_cell_in_which_nothing_of_its_own_passed_is_no_pass() -> None:
     assert _verdict() is Verdict.FAIL
     assert _verdict(_check("power-off", Verdict.PASS), _check("kernel-log", Verdict.PASS)) is Verdict.FAIL
     assert _verdict(_check(CHECKS[0].name, Verdict.SKIP)) is Verdict.FAIL
+
+
+def test_a_cell_without_its_cross_check_is_no_pass() -> None:
+    """A check that is required and could not run makes the cell a SKIP with its reason, or leaves a FAIL."""
+    cell = replace(CELL, checks=CHECKS)
+    passed, failed = _check(CHECKS[0].name, Verdict.PASS), _check("guard", Verdict.FAIL)
+    skipped = replace(_check("kernel-tables", Verdict.SKIP), skip_reason="no registers")
+    record = Record()
+    record.checks = [passed, skipped]
+    result = record.result(cell, KERNEL)
+    assert result.verdict is Verdict.SKIP
+    assert result.reason == "kernel-tables could not run: no registers"
+    record = Record()
+    record.checks = [passed, skipped, failed]
+    assert record.result(cell, KERNEL).verdict is Verdict.FAIL
+    record = Record()
+    record.checks = [passed, _check("block", Verdict.SKIP)]
+    assert record.result(cell, KERNEL).verdict is Verdict.PASS
 
 
 def test_one_failed_check_fails_the_cell_by_name() -> None:
@@ -135,3 +154,19 @@ def test_a_users_module_may_taint_by_being_one() -> None:
     assert kernel_log(events, LOG, 1 << 12).verdict is Verdict.FAIL
     assert kernel_log(events, LOG, 1 << 12, TAINT_OF_MODULES).verdict is Verdict.PASS
     assert kernel_log(events, LOG, 1 << 12 | 1 << 9, TAINT_OF_MODULES).verdict is Verdict.FAIL
+
+
+def test_a_cell_is_bad_as_soon_as_it_cannot_pass() -> None:
+    """A failed check or a settled verdict makes it so; a skipped check does not."""
+    record = Record(checks=[_check("guard", Verdict.PASS), _check("guard", Verdict.SKIP)])
+    assert not record.is_bad
+    assert Record(checks=[_check("guard", Verdict.FAIL)]).is_bad
+    record.end(Verdict.INFRA, "the monitor is silent")
+    assert record.is_bad
+
+
+def test_what_became_of_the_snapshot_is_in_the_provenance() -> None:
+    """The file, or why there is none, is told; where none was asked for, nothing is."""
+    record = Record(snapshot="none: QEMU had ended")
+    assert record.result(CELL, KERNEL).provenance["snapshot"] == "none: QEMU had ended"
+    assert "snapshot" not in Record().result(CELL, KERNEL).provenance

@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from harness.determinism.conditions import Conditions
+from harness.determinism.seed import Seed
 from harness.qemu.argv import Lines, qemu_argv
 from harness.spec import Accel, Disk, MachineSpec, Wire
 
@@ -81,3 +83,17 @@ def test_a_clone_differs_in_nothing_that_its_guest_sees() -> None:
     kernel = f"-kernel {SPEC.kernel} -initrd {SPEC.initrd} -append {SPEC.cmdline}"
     assert cold.replace("share=on", "share=off").replace(kernel, "-incoming defer") == clone
     assert cold != clone
+
+
+def test_a_run_that_repeats() -> None:
+    """Time by instructions on one thread, entropy from the seed, a file for the shell, a stopped start."""
+    exact = replace(SPEC, vcpus=1, exact=Conditions.of(Seed(7)))
+    argv = qemu_argv(exact, LINES, program="qemu")
+    assert _option(argv, "-accel") == ["tcg,thread=single"]
+    assert _option(argv, "-machine") == ["virt,gic-version=3,memory-backend=ram,dtb-randomness=on"]
+    assert _option(argv, "-icount") == ["shift=0,sleep=off,align=off"]
+    assert "file,id=shell,path=/proc/self/fd/13" in _option(argv, "-chardev")
+    assert not [word for word in argv if "rng" in word and word.startswith(("rng-", "virtio-rng"))]
+    assert "-S" in argv
+    assert argv != qemu_argv(replace(exact, exact=Conditions.of(Seed(8))), LINES, program="qemu")
+    assert argv == qemu_argv(exact, LINES, program="qemu")

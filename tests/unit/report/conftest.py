@@ -7,12 +7,35 @@ from typing import Any
 
 import pytest
 
+from harness.determinism.conditions import Conditions
+from harness.determinism.record import Fingerprint, Recipe, RunRecord
+from harness.determinism.seed import Seed
 from harness.linux.klog import harmless
 from harness.spec import PageSize
 from harness.verdict import CellResult, CheckResult, Finding, MatrixResult, Skipped, Verdict
 
 HOSTILE = (
     b"\x1b]0;x\x07\x1b[2J\x00 ]]> </pre><script>alert(1)</script> \xff\xfe &amp; {{ 7 * 7 }} \xed\xa0\x80\r\n"
+)
+
+
+EXACT = RunRecord(
+    conditions=Conditions(seed=Seed(2**64 - 1), icount_shift=3, kaslr=True),
+    qemu="QEMU emulator version 7.2",
+    kernel_sha256="a" * 64,
+    initrd_sha256="b" * 64,
+    streams=(Fingerprint(name="console", size_bytes=5, sha256="c" * 64),),
+    runs=2,
+    difference="the console differs",
+    recipe=Recipe(
+        kernel="./Image",
+        kernel_options=("--modules", "m"),
+        checks=("fork",),
+        cmdline="",
+        boot_time=True,
+        timeout_s=None,
+        granule="1",
+    ),
 )
 
 
@@ -95,6 +118,7 @@ def mixed() -> MatrixResult:
             console=oops if verdict is Verdict.OOPS else "",
             diagnosis=("vCPU 0: __no_granule_support+0x20/0x28",) if verdict is Verdict.HANG else (),
             bundle="bundles/x",
+            exact=EXACT if verdict is Verdict.FAIL else None,
         )
         for verdict in Verdict
     ]

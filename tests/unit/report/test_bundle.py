@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import InfraError, UsageError
 from harness.report import write_reports
-from harness.report.bundle import claim_directory, keep_bundles
+from harness.report.bundle import FAILED, README, claim_directory, keep_bundles
 from harness.spec import PageSize
 from harness.verdict import CellResult, MatrixResult, Verdict
 
@@ -75,3 +75,35 @@ def test_a_disk_that_does_not_take_it_is_an_infra_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InfraError, match="file"):
         keep_bundles(MatrixResult(expected=1, cells=(BAD,)), tmp_path / "file")
+
+
+def test_a_bundle_with_a_snapshot_says_what_to_do_with_it(tmp_path: Path) -> None:
+    """README.txt has the commands for a snapshot that is there, by the name granule was called by."""
+    directory = tmp_path / "a report"
+    (directory / FAILED / BAD.id).mkdir(parents=True)
+    (directory / FAILED / BAD.id / "guest.snapshot").write_bytes(b"GRNLSNAP")
+    keep_bundles(MatrixResult(expected=1, cells=(BAD,)), directory, program="bin/granule")
+    text = (directory / FAILED / BAD.id / README).read_text()
+    assert f"cd '{directory / FAILED / BAD.id}'" in text
+    commands = [line.split("#")[0].split() for line in text.splitlines() if " tables " in line]
+    assert [words[2:4] for words in commands] == [
+        [name, "guest.snapshot"] for name in ("dump", "check", "walk", "core")
+    ]
+    assert {words[0] for words in commands} == {str(Path("bin/granule").absolute())}
+    assert BAD.rerun in text
+
+
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ({}, "--snapshot"),
+        ({"snapshot": "none: QEMU had ended"}, "There is no snapshot of the guest: QEMU had"),
+    ],
+)
+def test_a_bundle_without_a_snapshot_says_why(tmp_path: Path, provenance: dict[str, str], words: str) -> None:
+    """README.txt names no file that is not there: it says why there is none."""
+    cell = replace(BAD, provenance=provenance)
+    keep_bundles(MatrixResult(expected=1, cells=(cell,)), tmp_path)
+    text = (tmp_path / FAILED / BAD.id / README).read_text()
+    assert words in text
+    assert "tables core" not in text

@@ -16,7 +16,14 @@ from harness.report.json import load_report, render_json
 from harness.verdict import CellResult, MatrixResult
 
 SCHEMA = json.loads((Path(harness.report.__file__).parent / "report.schema.json").read_text())
-TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
+TYPES: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+}
 
 
 def violations(value: Any, schema: dict[str, Any], place: str = "report") -> list[str]:
@@ -149,3 +156,18 @@ def test_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     """No traceback for a path that is not there."""
     with pytest.raises(UsageError, match="cannot read"):
         load_report(tmp_path / "absent.json")
+
+
+def test_a_damaged_record_of_a_run(mixed: MatrixResult, tmp_path: Path) -> None:
+    """A record that is wrong is refused with its place; a report without any is read."""
+    document = json.loads(render_json(mixed))
+    place, damaged = next((at, cell) for at, cell in enumerate(document["cells"]) if cell["exact"])
+    damaged["exact"]["seed"] = "-1"
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=rf"cells\[{place}\]\.exact"):
+        load_report(path)
+    for cell in document["cells"]:
+        del cell["exact"]
+    path.write_text(json.dumps(document))
+    assert all(cell.exact is None for cell in load_report(path).cells)
