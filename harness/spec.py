@@ -62,6 +62,27 @@ class Accel(Enum):
         return self is Accel.TCG
 
 
+class Feature(Enum):
+    """What the `virt` machine has only when asked; the value is how options and ids spell it."""
+
+    EL2 = "el2"
+    MTE = "mte"
+
+    @property
+    def machine_option(self) -> str:
+        """The machine's property (QEMU docs/system/arm/virt.rst)."""
+        return {Feature.EL2: "virtualization=on", Feature.MTE: "mte=on"}[self]
+
+    @classmethod
+    def parse(cls, text: str) -> Feature:
+        """The feature of that name; raises UsageError naming those that there are."""
+        try:
+            return cls(text.lower())
+        except ValueError:
+            known = ", ".join(feature.value for feature in cls)
+            raise UsageError(f"'{text}' is not a feature of the machine; there are {known}") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """A raw disk image behind virtio-blk; `serial` is how the guest tells it from the others."""
@@ -96,5 +117,6 @@ class MachineSpec:
     memory_mib: int = 384
     disks: tuple[Disk, ...] = ()
     wire: Wire | None = None
+    features: tuple[Feature, ...] = ()
     exact: Conditions | None = None
     """Under these conditions the run repeats: TCG only, without disks and wire."""

@@ -26,7 +26,7 @@ from harness.matrix.run import Bench
 from harness.qemu.probe import Qemu
 from harness.smoke import CHECKS, Check
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.spec import Accel, PageSize
+from harness.spec import Accel, Feature, PageSize
 
 __all__ = ["Setting", "guest_options", "machine_options", "matrix_options", "parse_checks", "program"]
 
@@ -46,6 +46,9 @@ _OPTIONS = (
     click.option("--accel", type=click.Choice([accel.value for accel in Accel]), default="auto",
                  show_default=True, help="auto takes KVM where an arm64 host has it, else TCG."),
     click.option("--vcpus", type=click.IntRange(1, 64), default=2, show_default=True),
+    click.option("--with", "features", metavar="FEATURE,…", multiple=True,
+                 help="What QEMU's machine has only when asked: el2 (kernels then run at EL2, with VHE where "
+                      "the CPU has it), mte (tag memory, for CPU models with MTE)."),
     click.option("--timeout", "timeout_s", type=click.FloatRange(1), metavar="SECONDS",
                  help="For each cell. Default: scaled to the accelerator and the CPU model."),
     click.option("--modules", type=FILE, help="With a kernel file: its lib/modules/RELEASE directory."),
@@ -148,7 +151,6 @@ class Setting:
         beside_names = ("modules", "initrd", "vmlinux", "config")
         given = {name: options[name] for name in beside_names if options[name] is not None}
         words = [word for name, path in given.items() for word in (f"--{name}", str(path))]
-        words += ["--cmdline", options["cmdline"]] if options["cmdline"] else []
         cache, qemu = Cache(), Qemu.find()
         guests = Guests(cache, qemu, cold=options["cold"], total_mib=guest_memory_mib())
         click.get_current_context().call_on_close(guests.close)
@@ -164,6 +166,7 @@ class Setting:
                 force=options["force"],
                 boot_time=options["boot_time"],
                 cmdline=options["cmdline"],
+                features=tuple(dict.fromkeys(map(Feature.parse, _words(options["features"])))),
                 kernel_options=tuple(words),
                 command=command or ((program(), "smoke"), ()),
             ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.determinism.conditions import Conditions
 from harness.smoke import CHECKS, Check
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.spec import Accel, PageSize
+from harness.spec import Accel, Feature, PageSize
 
 __all__ = ["Cell", "Request", "check_groups"]
 
@@ -26,6 +26,7 @@ class Request:
     cpus: tuple[str, ...] = ()
     accel: Accel = Accel.AUTO
     vcpus: int = 2
+    features: tuple[Feature, ...] = ()
     checks: tuple[Check, ...] = CHECKS
     timeout_s: float | None = None
     """Per cell, where the default is not wanted."""
@@ -58,6 +59,7 @@ class Cell:
     vcpus: int
     memory_mib: int
     checks: tuple[Check, ...] = field(repr=False)
+    features: tuple[Feature, ...] = ()
     timeout_s: float | None = None
     force: bool = False
     boot_time: bool = False
@@ -82,6 +84,7 @@ class Cell:
             parts.append(f"{self.vcpus}cpu")
         if self.memory_mib != BASE_MEMORY_MIB:
             parts.append(f"{self.memory_mib}m")
+        parts += [feature.value for feature in self.features]
         if self.exact is not None:
             parts.append(self.exact.label)
         return "-".join(parts)
@@ -102,6 +105,9 @@ class Cell:
         words += ["--force"] if self.force else []
         words += ["--boot-time"] if self.boot_time else []
         words += ["--timeout", f"{self.timeout_s:g}"] if self.timeout_s is not None else []
+        if self.features:
+            words += ["--with", ",".join(feature.value for feature in self.features)]
+        words += ["--cmdline", self.cmdline] if self.cmdline else []
         words += self.kernel_options
         if self.exact is not None:
             seeded = self.exact.kaslr or self.explored

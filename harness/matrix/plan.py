@@ -68,6 +68,8 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
     _raise_if_not_exact(request)
     # Instructions are counted under TCG only.
     accel = Accel.TCG if request.exact else resolve_accel(request.accel)
+    if request.features and accel is Accel.KVM:
+        raise UsageError("--with is for machines that QEMU emulates: under KVM a guest has its host's")
     cpus = request.cpus or ("host" if accel is Accel.KVM else DEFAULT_CPU,)
     models = {cpu: qemu.cpu_model(cpu, accel) for cpu in cpus}
     cells: list[Cell] = []
@@ -155,6 +157,7 @@ def _cells(candidate: _Candidate, size: PageSize, cpu: str, accel: Accel, reques
                 force=request.force,
                 boot_time=request.boot_time,
                 cmdline=request.cmdline,
+                features=request.features,
                 allowed_taint=request.allowed_taint,
                 kernel_options=request.kernel_options if candidate.is_file else (),
                 command=request.command,
@@ -169,6 +172,8 @@ def _raise_if_not_exact(request: Request) -> None:
         return
     if request.accel is Accel.KVM:
         raise UsageError("a run repeats under TCG only: instructions are not counted under KVM")
+    if request.features:
+        raise UsageError("--with does not go with --deterministic: reports do not keep it for a replay yet")
     never = [check.name for check in request.checks if check.name in NEVER_EXACT]
     if never and len(never) == len(request.checks):
         reasons = "; ".join(f"{name}: {NEVER_EXACT[name]}" for name in never)

@@ -73,6 +73,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         accel=cell.accel,
         vcpus=cell.vcpus,
         memory_mib=cell.memory_mib,
+        features=cell.features,
         disks=prepare_disks(bench.cache, cell.page_size) if cell.exact is None else (),
         wire=Wire() if cell.exact is None else None,
         exact=cell.exact,

@@ -90,7 +90,8 @@ def _machine(spec: MachineSpec) -> str:
     # KVM can only give the interrupt controller that the host has: `max` asks for the best of those.
     gic = "max" if spec.accel is Accel.KVM else "3"
     exact = "" if spec.exact is None else f",{spec.exact.machine_option}"
-    return f"virt,gic-version={gic},memory-backend=ram{exact}"
+    features = "".join(f",{feature.machine_option}" for feature in spec.features)
+    return f"virt,gic-version={gic},memory-backend=ram{features}{exact}"
 
 
 def _accel(spec: MachineSpec) -> str:

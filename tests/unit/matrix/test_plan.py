@@ -18,7 +18,7 @@ from harness.matrix.plan import Plan, plan
 from harness.qemu.probe import CpuModel
 from harness.smoke import CHECKS
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.spec import Accel, PageSize
+from harness.spec import Accel, Feature, PageSize
 
 GRANULES = {
     "neoverse-n1": frozenset(PageSize),
@@ -172,6 +172,24 @@ def test_a_cell_runs_again_as_it_ran(store: KernelStore) -> None:
     GRANULES["max,lpa2=off"] = frozenset(PageSize)
     (cell,) = _plan(store, kernels=("debian-4k",), cpus=("max,lpa2=off",)).cells
     assert "--cpu max+lpa2=off " in cell.rerun
+
+
+def test_what_a_cell_was_booted_with_is_in_its_command(store: KernelStore) -> None:
+    """Words for any kernel, and features of the machine, are part of the command; features of the id too."""
+    features = (Feature.EL2, Feature.MTE)
+    (cell,) = _plan(store, kernels=("debian-4k",), cmdline="kpti=on", features=features).cells
+    assert "--with el2,mte --cmdline kpti=on" in cell.rerun
+    assert cell.id.endswith("-el2-mte")
+
+
+def test_features_where_they_cannot_be(store: KernelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report keeps no features for a replay, and KVM has none: both are said before anything boots."""
+    asked = {"kernels": ("debian-4k",), "features": (Feature.EL2,)}
+    with pytest.raises(UsageError, match="--with does not go with"):
+        _plan(store, **asked, exact=(Conditions.of(Seed(1)),))
+    monkeypatch.setattr(plan_module, "resolve_accel", lambda _wanted: Accel.KVM)
+    with pytest.raises(UsageError, match="under KVM"):
+        _plan(store, **asked)
 
 
 def test_options_of_a_file_stay_with_it(store: KernelStore, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.determinism.conditions import Conditions
 from harness.determinism.seed import Seed
 from harness.qemu.argv import Lines, qemu_argv
-from harness.spec import Accel, Disk, MachineSpec, Wire
+from harness.spec import Accel, Disk, Feature, MachineSpec, Wire
 
 SPEC = MachineSpec(
     kernel=Path("/k/Image"), initrd=Path("/k/initrd"), cmdline="console=ttyAMA0 arm64.pagesize=16k"
@@ -97,3 +97,13 @@ def test_a_run_that_repeats() -> None:
     assert "-S" in argv
     assert argv != qemu_argv(replace(exact, exact=Conditions.of(Seed(8))), LINES, program="qemu")
     assert argv == qemu_argv(exact, LINES, program="qemu")
+
+
+def test_features_are_properties_of_the_machine() -> None:
+    """EL2 and tag memory are there when asked for, and not otherwise."""
+    plain = qemu_argv(SPEC, LINES, program="qemu")
+    with_both = qemu_argv(replace(SPEC, features=tuple(Feature)), LINES, program="qemu")
+    assert "virtualization=on" not in " ".join(plain)
+    assert "mte=on" not in " ".join(plain)
+    (machine,) = (word for word in with_both if word.startswith("virt,"))
+    assert machine.endswith(",virtualization=on,mte=on")
