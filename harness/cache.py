@@ -224,6 +224,13 @@ class Cache:
             (removed if self._remove(entry) else in_use).append(entry)
         return Pruned(removed=tuple(removed), in_use=tuple(in_use))
 
+    def trim(self, kind: str, *, keep: int) -> None:
+        """Remove entries of that kind but for the `keep` used most recently; those in use stay besides."""
+        paths = sorted(_directories(self.root / kind), key=lambda path: _mtime(path / _ABOUT), reverse=True)
+        for path in paths[keep:]:
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                self._remove(self._describe(kind, path))
+
     def _remove(self, entry: Entry) -> bool:
         """Remove unless in use. Renamed first, so that a half-removed entry is never found."""
         with self._explained("prune"), contextlib.ExitStack() as stack:

@@ -66,7 +66,10 @@ class GuestUnderTest:
                 self.obituary = self.obituary or str(error)
 
     def problems(self, *, end: bool) -> list[str]:
-        """What the kernel has to complain of, as in `granule smoke`; with `end` it is powered off first."""
+        """End the guest; what its kernel had to complain of, as in `granule smoke`.
+
+        `end`: it is powered off, which is judged too; otherwise it is killed.
+        """
         self.look()
         if self.obituary:
             return []
@@ -76,6 +79,8 @@ class GuestUnderTest:
         if end:
             results.append(power_off(machine, Deadline.after(self._patience.command_s)))
         machine.console.drain(0.05, 1.0)
+        # A report whose last line may be to come is an event only when the console has ended.
+        machine.close()
         results.append(kernel_log(machine.console.events, machine.transcript.content(), tainted))
         return [str(finding) for result in results for finding in result.findings]
 
@@ -166,6 +171,7 @@ def subject(request: pytest.FixtureRequest, granule_guest: GuestUnderTest) -> Su
 
     A guest that died fails the test in which it did; the tests after it fail with that reason in one line.
     """
+    granule_guest.look()
     if granule_guest.obituary:
         pytest.fail(f"the guest had died before this test: {granule_guest.obituary}", pytrace=False)
     request.node.stash[GUEST] = granule_guest

@@ -142,6 +142,8 @@ class ClonePool:
         while machine is not None:
             try:
                 machine.qmp.execute("cont", Deadline.after(MONITOR_S))
+                # Its time of day stood still with it.
+                machine.shell.renew(Deadline.after(FRESH_S))
             except ChannelError:  # it died while it waited
                 machine.close()
                 machine = self._ready(template.key, deadline)

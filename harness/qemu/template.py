@@ -19,7 +19,7 @@ from types import TracebackType
 
 from harness.cache import Cache
 from harness.deadline import Deadline
-from harness.errors import InfraError
+from harness.errors import ChannelError, InfraError
 from harness.qemu.argv import Lines, qemu_argv
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
@@ -31,6 +31,8 @@ from harness.spec import Accel, MachineSpec
 __all__ = ["Boot", "NoTemplate", "Obstacle", "Template", "Templates", "template_key"]
 
 KIND = "templates"
+# What the cache keeps: each takes 40 to 250 MiB, and whoever rebuilds a kernel leaves one for every build.
+KEPT = 32
 # Part of every key: raise it when this file, or a clone's command line, changes what is stored.
 FORMAT = 1
 # A kernel that has just been busy has work left over, which every clone would do, and translate, again.
@@ -166,6 +168,8 @@ class Templates:
         try:
             for _ in range(ATTEMPTS):
                 path = self._cache.make(KIND, key, build, describe=label)
+                if made:
+                    self._cache.trim(KIND, keep=KEPT)
                 try:
                     return self._opened(path, key, spec)
                 except DamagedTemplate as damage:
@@ -175,6 +179,8 @@ class Templates:
             raise NoTemplate(Obstacle.CACHE, f"{path} was damaged again and again")
         except CannotMigrate as error:
             raise NoTemplate(Obstacle.UNMIGRATABLE, str(error)) from error
+        except ChannelError:
+            raise  # the guest's, whatever broke the line to it: another boot would hide it
         except InfraError as error:
             if isinstance(error.__cause__, OSError):  # as Cache explains a full or unwritable disk
                 raise NoTemplate(Obstacle.CACHE, str(error)) from error

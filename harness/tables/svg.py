@@ -58,28 +58,31 @@ _CLASS: Final = {
 _PITCH_PX: Final = {Grain.PAGE: 3, Grain.GROUP: 6, Grain.BLOCK: 12}
 """Lines are closest where leaves are smallest; the largest have none."""
 
+# Plain colours and no variables: not only browsers draw SVG.
 STYLE: Final = """
-.granule-map { --paper:#fcfcfa; --ink:#1b1c1f; --soft:#62646b; --rule:#dcdcd6; --band:#f3f3ef; --line:#fff;
-  font-family: system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; }
-@media (prefers-color-scheme: dark) {
-  .granule-map { --paper:#16171a; --ink:#ececee; --soft:#a3a5ad; --rule:#34363c; --band:#1e2024;
-    --line:#000; } }
-.granule-map .paper { fill: var(--paper); }
-.granule-map .band { fill: var(--band); }
-.granule-map .rule { stroke: var(--rule); stroke-width: 1; }
-.granule-map text { fill: var(--ink); font-size: 11px; }
+.granule-map { font-family: system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; }
+.granule-map .paper { fill: #fcfcfa; }
+.granule-map .band { fill: #f3f3ef; }
+.granule-map .rule { stroke: #dcdcd6; stroke-width: 1; }
+.granule-map text { fill: #1b1c1f; font-size: 11px; }
 .granule-map .title { font-size: 20px; font-weight: 650; }
 .granule-map .size { font-size: 17px; font-weight: 650; }
 .granule-map .name { font-size: 12.5px; font-weight: 600; }
-.granule-map .soft { fill: var(--soft); }
+.granule-map .soft { fill: #62646b; }
 .granule-map .mono { font-family: ui-monospace, 'SF Mono', 'DejaVu Sans Mono', monospace; font-size: 10px; }
-.granule-map .gap { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 1 3; }
-.granule-map .lines { stroke: var(--line); stroke-opacity: .42; }
+.granule-map .gap { stroke: #62646b; stroke-width: 1; stroke-dasharray: 1 3; }
+.granule-map .lines { stroke: #fff; stroke-opacity: .42; }
 .granule-map .wx { fill: #d3142b; } .granule-map .rx { fill: #d0701f; } .granule-map .ro { fill: #3a78c4; }
 .granule-map .rw { fill: #35926b; } .granule-map .nc { fill: #b58cc4; } .granule-map .dev { fill: #8a4fa3; }
 .granule-map .ux { fill: #c99a16; } .granule-map .ud { fill: #4a9aa8; } .granule-map .no { fill: #8d9099; }
 .granule-map .mix { fill: #6d6f78; }
-.granule-map g.block:hover rect { stroke: var(--ink); stroke-width: 1.5; }
+.granule-map g.block:hover rect { stroke: #1b1c1f; stroke-width: 1.5; }
+@media (prefers-color-scheme: dark) {
+  .granule-map .paper { fill: #16171a; } .granule-map .band { fill: #1e2024; }
+  .granule-map .rule { stroke: #34363c; } .granule-map .lines { stroke: #000; }
+  .granule-map text { fill: #ececee; } .granule-map .soft { fill: #a3a5ad; }
+  .granule-map .gap { stroke: #a3a5ad; }
+  .granule-map g.block:hover rect { stroke: #ececee; } }
 """
 
 

@@ -35,6 +35,10 @@ def test_elsewhere(subject):
 @pytest.mark.memory(512)
 def test_complains(subject):
     subject.sh("echo 'WARNING: CPU: 0 PID: 1 at mm/x.c:1 f+0x0/0x10' > /dev/kmsg")
+
+
+def test_complains_alone(fresh_subject):
+    fresh_subject.sh("echo 'WARNING: CPU: 0 PID: 1 at mm/x.c:1 f+0x0/0x10' > /dev/kmsg")
 """
 
 
@@ -56,5 +60,7 @@ def test_a_guest_is_judged_under_somebodys_tests(tmp_path: Path) -> None:
     assert "the guest had died before this test: the kernel said: Kernel panic" in said
     assert "the test wants 64k, and no kernel that was chosen has that page size" in said
     assert re.search(r"test_complains\[\S+\] ERROR", said)
+    # The warning is the last thing its kernel says: nothing after it ends the report.
+    assert re.search(r"test_complains_alone\[\S+\] ERROR", said)
     assert "kernel log: warning: wanted none, saw WARNING: CPU: 0 PID: 1 at mm/x.c:1" in said
     assert done.returncode == 1

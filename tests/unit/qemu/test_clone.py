@@ -33,6 +33,7 @@ class FakeMachine:
     running: bool
     dead: bool = False
     closed: bool = False
+    is_fresh: bool = False
     callbacks: list[Callable[[], object]] = field(default_factory=list)
 
     @property
@@ -43,6 +44,14 @@ class FakeMachine:
         if self.dead:
             raise ChannelError("hung up")
         self.running = command == "cont"
+
+    @property
+    def shell(self) -> FakeMachine:
+        return self
+
+    def renew(self, _deadline: Deadline) -> None:
+        assert self.running
+        self.is_fresh = True
 
     def when_closed(self, callback: Callable[[], object]) -> None:
         self.callbacks.append(callback)
@@ -125,13 +134,18 @@ def _until_waiting(pool: ClonePool, count: int, key: str = "a") -> None:
 
 
 def test_a_waiting_clone_is_handed_out_running(pool: ClonePool, starts: Starts) -> None:
-    """What was started ahead waits stopped, and is what the next taker gets; another takes its place."""
+    """What was started ahead waits stopped, and is what the next taker gets; another takes its place.
+
+    Its time of day, which stood still while it waited, is set when it is taken.
+    """
     pool.prepare(template())
     _until_waiting(pool, 1)
     (waiting,) = starts.machines
     assert not waiting.running
+    assert not waiting.is_fresh
     assert _take(pool) is waiting
     assert waiting.running
+    assert waiting.is_fresh
     _until_waiting(pool, 1)
 
 

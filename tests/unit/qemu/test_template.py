@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cache import Cache
-from harness.errors import InfraError
+from harness.errors import GuestGone, InfraError
 from harness.qemu import template as template_module
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
@@ -154,6 +154,46 @@ def test_a_damaged_template_is_made_anew(
             saved = templates.get(spec, _boot).saved
             assert (os.pread(saved.ram, 7, 4096), saved.console) == (b"granule", b"c")
     assert len(builds) == 2
+
+
+def test_the_cache_keeps_the_newest(
+    spec: MachineSpec, qemu: Qemu, cache: Cache, builds: list[MachineSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel rebuilt time and again leaves no more templates than are kept: the last ones."""
+    monkeypatch.setattr(template_module, "KEPT", 3)
+    for number in range(8):
+        with Cache(cache.root) as own, Templates(own, qemu) as templates:
+            templates.get(replace(spec, cmdline=f"build={number}"), _boot)
+            os.utime(
+                own.entry("templates", template_key(builds[-1], qemu)) / ".granule-entry.json", (0, number)
+            )
+    assert {entry.key for entry in cache.list()} == {template_key(made, qemu) for made in builds[-3:]}
+
+
+def test_templates_in_use_are_kept_besides(
+    spec: MachineSpec, qemu: Qemu, cache: Cache, builds: list[MachineSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a run needs, it takes none away from itself or from another run."""
+    monkeypatch.setattr(template_module, "KEPT", 1)
+    with Cache(cache.root) as other, Templates(cache, qemu) as mine, Templates(other, qemu) as theirs:
+        for number in range(3):
+            mine.get(replace(spec, cmdline=f"mine={number}"), _boot)
+            theirs.get(replace(spec, cmdline=f"theirs={number}"), _boot)
+        assert {entry.key for entry in cache.list()} == {template_key(made, qemu) for made in builds}
+    assert len(builds) == 6
+
+
+def test_a_guest_that_hangs_up_is_no_fault_of_the_cache(
+    spec: MachineSpec, qemu: Qemu, cache: Cache, builds: list[MachineSpec]
+) -> None:
+    """A guest that breaks its line is heard of, and not hidden by a second boot; the errno is the line's."""
+
+    def hang_up(_machine: Machine) -> None:
+        raise GuestGone("the guest closed its shell line") from BrokenPipeError(32, "Broken pipe")
+
+    with Templates(cache, qemu) as templates, pytest.raises(GuestGone, match="closed its shell line"):
+        templates.get(spec, hang_up)
+    assert len(builds) == 1
 
 
 def test_a_forgotten_template_is_made_anew(
