@@ -126,6 +126,8 @@ class Shell:
         self._raise_if_gone = raise_if_gone
         self._line = _Line(sock, raise_if_gone)
         self._greeted = False
+        # What the agent says at the end of a request whose answer was not read to there.
+        self._unread = b""
 
     def wait_ready(self, deadline: Deadline) -> None:
         """Wait for the agent's greeting, unless it has come; raises DeadlineExceeded or GuestGone."""
@@ -180,14 +182,19 @@ class Shell:
     def _request(
         self, body: bytes, payload: bytes, deadline: Deadline, keep_bytes: int, what: str
     ) -> Completed:
+        # Whoever broke off a command, by Ctrl-C say, left its answer on the line.
+        if self._unread and not self._interrupt(self._unread):
+            self._raise_if_gone()
+            raise ChannelError(f"the guest does not end what was broken off before '{_short(what)}'")
         nonce = secrets.token_hex(8).encode()
+        self._unread = end = b"\ngranule:" + nonce + b" "
         self._send(nonce + b" " + body + b"\n" + payload, deadline, what)
-        end = b"\ngranule:" + nonce + b" "
         try:
             output, truncated = self._await(end, deadline, what, keep_bytes)
         except DeadlineExceeded as error:
             raise CommandTimeout(str(error), guest_answers=self._interrupt(end)) from None
         status, _ = self._await(b"\n", Deadline.after(INTERRUPT_S), "an exit status", SMALL_BYTES)
+        self._unread = b""
         if not re.fullmatch(rb"\d{1,3}", status):
             raise ChannelError(f"the guest's agent ended '{_short(what)}' with {status[:40]!r} for a status")
         return Completed(output=output, status=int(status), truncated=truncated)
@@ -235,6 +242,7 @@ class Shell:
             self._await(b"\n", Deadline.after(INTERRUPT_S), "an interrupt", SMALL_BYTES)
         except (OSError, ChannelError):
             return False
+        self._unread = b""
         return True
 
 

@@ -22,8 +22,13 @@ Tests that share a guest go to one worker, under `--dist loadgroup`, which is th
 those with guests of their own go wherever a worker is free.
 """
 
-from harness.pytest_plugin.cells import pytest_addoption, pytest_configure, pytest_generate_tests
-from harness.pytest_plugin.failure import pytest_runtest_makereport
+from harness.pytest_plugin.cells import (
+    pytest_addoption,
+    pytest_configure,
+    pytest_configure_node,
+    pytest_generate_tests,
+)
+from harness.pytest_plugin.failure import pytest_runtest_makereport, pytest_runtest_teardown
 from harness.pytest_plugin.guests import (
     fresh_machine,
     fresh_subject,
@@ -45,7 +50,9 @@ __all__ = [
     "machine",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_configure_node",
     "pytest_generate_tests",
     "pytest_runtest_makereport",
+    "pytest_runtest_teardown",
     "subject",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,11 @@ from harness.qemu.probe import Qemu
 from harness.spec import Accel, PageSize
 from harness.verdict import Skipped
 
-__all__ = ["pytest_addoption", "pytest_configure", "pytest_generate_tests"]
+__all__ = ["pytest_addoption", "pytest_configure", "pytest_configure_node", "pytest_generate_tests"]
 
 # The first is shared by the tests of a cell in one worker.
 SHARED, FRESH = "subject", "fresh_subject"
+GROUPING = "granule_loadgroup"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests that go to one worker")
     if getattr(config.option, "dist", None) in ("load", "worksteal"):
         config.option.dist = "loadgroup"
+    # A worker of pytest-xdist knows of the command line only: see pytest_configure_node.
+    if getattr(config, "workerinput", {}).get(GROUPING):
+        config.option.loadgroup = True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist that tests have groups, as its remote.py does from the command line."""
+    node.workerinput[GROUPING] = node.config.option.dist == "loadgroup"
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""What a failed test leaves to look at: the guest's console, such a guest again, and the guest itself."""
+"""What a failed test leaves to look at: the guest's console, such a guest again, and the guest itself.
+
+And which test fails: the one in which a guest died, the one after which its kernel was found to complain.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import GranuleError
-from harness.pytest_plugin.guests import GUEST, GuestUnderTest, console_of
+from harness.pytest_plugin.guests import GUEST, GuestUnderTest, console_of, fail_for
 from harness.snapshot import save
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "pytest_runtest_teardown"]
 
 NAME_LIMIT = 150
 
@@ -38,6 +41,16 @@ def pytest_runtest_makereport(
         if directory is not None:
             report.sections.append(("the guest as it was", _kept(guest, Path(directory), item.nodeid)))
     return report
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Judge a shared guest after the last of its tests: pytest ends it in the set-up of the next cell's."""
+    guest = item.stash.get(GUEST, None)
+    if guest is None or not guest.shared or nextitem is None:
+        return
+    callspec = getattr(nextitem, "callspec", None)
+    if callspec is not None and callspec.params.get("granule_cell", guest.cell) != guest.cell:
+        fail_for(guest.problems(end=True), guest, "after its tests")
 
 
 def _again(guest: GuestUnderTest) -> str:

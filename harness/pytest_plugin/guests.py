@@ -31,6 +31,7 @@ __all__ = [
     "GUEST",
     "GuestUnderTest",
     "console_of",
+    "fail_for",
     "fresh_machine",
     "fresh_subject",
     "granule_bench",
@@ -53,8 +54,9 @@ class GuestUnderTest:
         self.subject = subject
         self.cell = cell
         self.obituary = ""
+        self.shared = shared
         self._patience = patience
-        self._shared = shared
+        self._judged = False
 
     def look(self) -> None:
         """Note it if the guest has died; one that is a test's own may be powered off by it."""
@@ -62,14 +64,17 @@ class GuestUnderTest:
         try:
             machine.raise_if_gone()
         except ChannelError as error:
-            if self._shared or machine.console.fatal_event() is not None or not machine.is_off:
+            if self.shared or machine.console.fatal_event() is not None or not machine.is_off:
                 self.obituary = self.obituary or str(error)
 
     def problems(self, *, end: bool) -> list[str]:
         """End the guest; what its kernel had to complain of, as in `granule smoke`.
 
-        `end`: it is powered off, which is judged too; otherwise it is killed.
+        `end`: it is powered off, which is judged too; otherwise it is killed. Told once.
         """
+        if self._judged:
+            return []
+        self._judged = True
         self.look()
         if self.obituary:
             return []
@@ -145,7 +150,8 @@ def _guest(cell: Cell, bench: Bench, kernels: KernelStore, *, shared: bool) -> I
         yield GuestUnderTest(subject, cell, patience, shared=shared)
 
 
-def _fail_for(problems: list[str], guest: GuestUnderTest, when: str) -> None:
+def fail_for(problems: list[str], guest: GuestUnderTest, when: str) -> None:
+    """Fail the test, or what a fixture does after it, for what a kernel had to complain of."""
     if problems:
         lines = [f"{guest.cell.id}, {when}:", *problems, console_of(guest.subject.machine)]
         pytest.fail("\n".join(lines), pytrace=False)
@@ -162,7 +168,7 @@ def granule_guest(
     with _guest(granule_cell, granule_bench, granule_kernels, shared=True) as guest:
         yield guest
         problems = guest.problems(end=True)
-    _fail_for(problems, guest, "after its tests")
+    fail_for(problems, guest, "after its tests")
 
 
 @pytest.fixture
@@ -192,7 +198,7 @@ def fresh_subject(
         _require(request, guest.subject)
         yield guest.subject
         problems = guest.problems(end=False)
-    _fail_for(problems, guest, "after its test")
+    fail_for(problems, guest, "after its test")
 
 
 @pytest.fixture

@@ -107,6 +107,33 @@ def test_after_an_interrupt_the_shell_goes_on(line: tuple[Shell, socket.socket])
     assert shell.run("second", Deadline.after(10)).output == b"second"
 
 
+def test_after_a_command_was_broken_off_the_shell_goes_on(
+    line: tuple[Shell, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an exception from elsewhere, such as Ctrl-C, left unread is not the answer to the next command."""
+    shell, theirs = line
+
+    def serve() -> None:
+        stream = theirs.makefile("rb")
+        nonce = stream.readline().split()[0]
+        theirs.sendall(b"first")
+        assert stream.read(1) == b"\x03"
+        theirs.sendall(b"\ngranule:" + nonce + b" 130\n")
+        nonce = stream.readline().split()[0]
+        theirs.sendall(b"second\ngranule:" + nonce + b" 0\n")
+
+    threading.Thread(target=serve, daemon=True).start()
+    with monkeypatch.context() as broken:
+        broken.setattr(shell, "_await", _break_off)
+        with pytest.raises(KeyboardInterrupt):
+            shell.run("first", Deadline.after(10))
+    assert shell.run("second", Deadline.after(10)).output == b"second"
+
+
+def _break_off(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_closed_line_is_a_dead_guest(line: tuple[Shell, socket.socket]) -> None:
     """A line that closes in the middle of a command ends it at once."""
     shell, theirs = line
