@@ -1,10 +1,13 @@
 """A process of its own that builds a tree, to be ended by test_source.py.
 
 usage: tree_builder.py CACHE CATALOGUE TREE
+
+Ctrl-C reaches it whatever it inherited.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +22,8 @@ def toolchain() -> Toolchain:
     return Toolchain(cc=("gcc",), prefix="", version="12")
 
 
+# A shell that starts tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 source._toolchain = toolchain
 catalogue = Catalogue.load(Path(sys.argv[2]))
 with Cache(Path(sys.argv[1])) as cache:
