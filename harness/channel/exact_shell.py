@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness.channel.gdbstub import Gdbstub
-from harness.channel.shell import Completed
+from harness.channel.shell import Completed, put_request, raise_if_not_put
 from harness.deadline import Deadline
 from harness.determinism.conditions import TRAP_VA
 from harness.determinism.seed import Seed
@@ -106,12 +106,8 @@ class ExactShell:
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None:
         """Copy a file of the host to the absolute path `target` in the guest, keeping its mode."""
-        data = source.read_bytes()
-        mode = format(source.stat().st_mode & 0o777, "o")
-        head = b"put %s %s %d" % (base64.b64encode(target.encode()), mode.encode(), len(data))
-        done = self._request(head, data, deadline, SMALL_BYTES, f"put {target}")
-        if not done.ok:
-            raise ChannelError(f"could not write {target} in the guest: {done.text.strip()}")
+        head, data = put_request(source, target)
+        raise_if_not_put(self._request(head, data, deadline, SMALL_BYTES, f"put {target}"), target)
 
     def keep_spare(self, deadline: Deadline) -> NoReturn:
         """Refused: there are no clones of a guest whose run is to repeat. Raises ChannelError."""

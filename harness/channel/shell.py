@@ -26,7 +26,7 @@ import pexpect.socket_pexpect
 from harness.deadline import Deadline
 from harness.errors import ChannelError, CommandTimeout, DeadlineExceeded, GuestGone
 
-__all__ = ["Completed", "Shell"]
+__all__ = ["Completed", "Shell", "put_request", "raise_if_not_put"]
 
 # How often a waiting command looks whether the guest is still there.
 LOOK_S = 0.2
@@ -162,12 +162,8 @@ class Shell:
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None:
         """Copy a file of the host to the absolute path `target` in the guest, keeping its mode."""
-        data = source.read_bytes()
-        mode = format(source.stat().st_mode & 0o777, "o")
-        head = b"put %s %s %d" % (base64.b64encode(target.encode()), mode.encode(), len(data))
-        done = self._request(head, data, deadline, SMALL_BYTES, f"put {target}")
-        if not done.ok:
-            raise ChannelError(f"could not write {target} in the guest: {done.text.strip()}")
+        head, data = put_request(source, target)
+        raise_if_not_put(self._request(head, data, deadline, SMALL_BYTES, f"put {target}"), target)
 
     def interactive(self, *, rows: int, columns: int) -> tuple[socket.socket, bytes]:
         """Turn the line into an interactive terminal of that size and hand it over; ends this shell.
@@ -244,6 +240,19 @@ class Shell:
             return False
         self._unread = b""
         return True
+
+
+def put_request(source: Path, target: str) -> tuple[bytes, bytes]:
+    """What asks the agent to write a file of the host's: the request's words, and the file that follows."""
+    data = source.read_bytes()
+    mode = format(source.stat().st_mode & 0o777, "o")
+    return b"put %s %s %d" % (base64.b64encode(target.encode()), mode.encode(), len(data)), data
+
+
+def raise_if_not_put(done: Completed, target: str) -> None:
+    """Raise ChannelError, with the agent's reason, when it could not write the file."""
+    if not done.ok:
+        raise ChannelError(f"could not write {target} in the guest: {done.text.strip()}")
 
 
 def _short(what: str) -> str:

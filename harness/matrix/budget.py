@@ -8,13 +8,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.qemu.clone import OVERHEAD_MIB
+
 __all__ = ["MemoryBudget", "available_mib", "guest_memory_mib"]
 
 # Left to the host and its file cache.
 SPARED_MIB = 512
-
-# What a QEMU process takes beside its guest's RAM: its own text and data, and the translated code.
-OVERHEAD_MIB = 150
 
 
 def available_mib(meminfo: Path = Path("/proc/meminfo")) -> int:

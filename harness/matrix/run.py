@@ -25,7 +25,7 @@ from harness.matrix.judge import judge_gone, kernel_log
 from harness.matrix.patience import Patience
 from harness.matrix.post_mortem import PostMortem
 from harness.matrix.record import CellEnded, Record
-from harness.qemu.machine import Machine
+from harness.qemu.machine import CLEAN_END, Machine
 from harness.qemu.probe import Qemu
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
@@ -36,7 +36,6 @@ __all__ = ["Bench", "expect_page_size", "machine_spec", "power_off", "run_cell",
 
 CONSOLE_KEPT_BYTES = 256 << 10
 AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
-CLEAN_END = "guest-shutdown"  # QEMU's ShutdownCause for PSCI SYSTEM_OFF
 
 OnCheck = Callable[[CheckResult], None]
 OnEnd = Callable[[Machine], None]

@@ -25,12 +25,12 @@ from harness.qemu.state import CannotMigrate
 from harness.qemu.template import Boot, NoTemplate, Obstacle, Template, Templates
 from harness.spec import MachineSpec
 
-__all__ = ["ClonePool", "start_clone"]
+__all__ = ["OVERHEAD_MIB", "ClonePool", "start_clone"]
 
 MONITOR_S = 10.0
 FRESH_S = 60.0
-# What a QEMU process takes beside its guest's RAM, as harness.matrix.budget has it.
 OVERHEAD_MIB = 150
+"""What a QEMU process takes beside its guest's RAM: its own text and data, and the translated code."""
 # How long the next clone leaves the processors to the one that was just handed out.
 GRACE_S = 0.1
 

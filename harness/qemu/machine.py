@@ -28,7 +28,10 @@ from harness.qemu.state import SavedState, load_state
 from harness.qemu.wire import EchoPeer
 from harness.spec import Disk, MachineSpec
 
-__all__ = ["Machine"]
+__all__ = ["CLEAN_END", "Machine"]
+
+CLEAN_END = "guest-shutdown"
+"""QEMU's ShutdownCause for PSCI SYSTEM_OFF (qapi/run-state.json)."""
 
 LAUNCH_S = 30.0
 MONITOR_S = 10.0
@@ -211,10 +214,10 @@ class Machine:
     @property
     def is_off(self) -> bool:
         """True when the guest has powered itself off (PSCI SYSTEM_OFF), however that came about."""
-        return self.process.exit_status() == 0 and self._how_it_ended() == "guest-shutdown"
+        return self.process.exit_status() == 0 and self._how_it_ended() == CLEAN_END
 
     def power_off(self, deadline: Deadline) -> str:
-        """Have the guest power itself off; returns QEMU's reason for ending, `guest-shutdown` if clean."""
+        """Have the guest power itself off; returns QEMU's reason for ending, CLEAN_END if clean."""
         with contextlib.suppress(ChannelError):
             self.shell.run("sync; exec poweroff -f", deadline)
         status = self.process.wait(deadline)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from harness.matrix.budget import OVERHEAD_MIB, MemoryBudget, available_mib
+from harness.matrix.budget import MemoryBudget, available_mib
+from harness.qemu.clone import OVERHEAD_MIB
 
 
 def test_guests_wait_for_memory() -> None:
