@@ -89,7 +89,7 @@ def boot(
 
     def bring_up(machine: Machine) -> None:
         machines.append(machine)
-        boot_guest(machine, Symbols(kernel), patience, record)
+        boot_guest(machine, Symbols(kernel.running(cell.page_size)), patience, record)
 
     with contextlib.ExitStack() as stack:
         try:

@@ -16,7 +16,7 @@ from harness.kernels.copied import copied, shown
 from harness.kernels.kernel import Kernel
 from harness.kernels.record import sha256_of
 from harness.kernels.vermagic import modules_release
-from harness.linux.image import linux_banner, linux_release, read_image
+from harness.linux.image import boot_time_page_size, linux_banner, linux_release, read_image
 from harness.linux.kconfig import read_config
 from harness.linux.unpacking import Compression, unpacked
 
@@ -72,6 +72,7 @@ def kernel_from_file(cache: Cache, path: Path, beside: Beside | None = None) -> 
         initrd=beside.initrd,
         vmlinux=beside.vmlinux,
         cmdline=beside.cmdline,
+        is_boot_time=boot_time_page_size(image),
     )
 
 

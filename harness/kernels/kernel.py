@@ -34,3 +34,22 @@ class Kernel:
     vmlinux: Path | None = None
     cmdline: str = ""
     """Added to the guest's command line."""
+    is_boot_time: bool = False
+    """It takes its page size from `arm64.pagesize=`: by itself, or as a combined Image does."""
+    members: tuple[Kernel, ...] = ()
+    """The kernels inside a combined Image, one per page size; empty for every other."""
+
+    def running(self, size: PageSize) -> Kernel:
+        """The kernel that runs when that page size is chosen: a combined Image's member, or this one."""
+        return next((member for member in self.members if member.page_size is size), self)
+
+    @property
+    def caveat(self) -> str:
+        """What every report that used this kernel has to say plainly; empty where there is nothing."""
+        if not self.members:
+            return ""
+        names = ", ".join(member.name for member in self.members)
+        return (
+            f"{self.name} is {len(self.members)} kernels in one file ({names}), "
+            "not boot-time selection inside one kernel"
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.cache import Cache
 from harness.errors import InfraError
 from harness.kernels.kernel import Kernel
-from harness.linux.image import Image, linux_banner, linux_release, read_image
+from harness.linux.image import Image, boot_time_page_size, linux_banner, linux_release, read_image
 from harness.spec import PageSize
 
 __all__ = ["KIND", "Record", "describe_image", "find_made", "sha256_of"]
@@ -65,6 +65,7 @@ class Record:
             config=_if_there(directory / "config"),
             modules=modules if modules.is_dir() else None,
             vmlinux=_if_there(directory / "vmlinux"),
+            is_boot_time=self.page_size_bytes is None and boot_time_page_size(directory / "Image"),
         )
 
 

@@ -66,7 +66,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
     )
     return MachineSpec(
         kernel=kernel.image,
-        initrd=bench.guest.initramfs(kernel),
+        initrd=bench.guest.initramfs(kernel.running(cell.page_size)),
         cmdline=" ".join(word for word in words if word),
         cpu=bench.qemu.cpu_model(cell.cpu, cell.accel).argument,
         accel=cell.accel,
@@ -82,11 +82,12 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
 def subject_of(
     cell: Cell, kernel: Kernel, machine: Machine, patience: Patience, deadline: Deadline
 ) -> Subject:
-    """A booted guest as the checks see it."""
+    """A booted guest as the checks see it: of a combined Image they see the kernel that runs."""
+    running = kernel.running(cell.page_size)
     return Subject(
         machine=machine,
-        kernel=kernel,
-        config=read_config(kernel.config) if kernel.config is not None else None,
+        kernel=running,
+        config=read_config(running.config) if running.config is not None else None,
         page_size=cell.page_size,
         boot_time=cell.boot_time,
         deadline=deadline,
@@ -107,8 +108,9 @@ def run_cell(
         "kernel sha256": kernel.sha256,
         "QEMU": bench.qemu.version_text,
     }
-    if kernel.vmlinux is not None:
-        record.provenance["vmlinux"] = str(kernel.vmlinux)
+    vmlinux = kernel.running(cell.page_size).vmlinux
+    if vmlinux is not None:
+        record.provenance["vmlinux"] = str(vmlinux)
     try:
         _run(cell, kernel, bench, record, on_check, on_end)
     except GranuleError as error:
@@ -120,7 +122,7 @@ def run_cell(
 
 def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnCheck, on_end: OnEnd) -> None:
     patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
-    symbols = Symbols(kernel)
+    symbols = Symbols(kernel.running(cell.page_size))
     gone = ""
     # The guest, and before it the one that became its template: the last is the one that tells.
     machines: list[Machine] = []

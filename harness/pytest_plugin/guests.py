@@ -132,7 +132,7 @@ def _guest(cell: Cell, bench: Bench, kernels: KernelStore, *, shared: bool) -> I
 
     def bring_up(machine: Machine) -> None:
         machines.append(machine)
-        boot(machine, Symbols(kernel), patience, record)
+        boot(machine, Symbols(kernel.running(cell.page_size)), patience, record)
 
     with contextlib.ExitStack() as stack:
         try:

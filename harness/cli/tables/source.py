@@ -160,7 +160,7 @@ def _booted(cell: Cell, setting: Setting, console: Console) -> Iterator[Source]:
     setting.kernel_progress.close()
     patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
     record = Record()
-    symbols = Symbols(kernel)
+    symbols = Symbols(kernel.running(cell.page_size))
     console.print(f"granule: booting {cell.id}", soft_wrap=True)
     spec = machine_spec(cell, kernel, setting.bench)
     with contextlib.ExitStack() as stack:
@@ -183,7 +183,12 @@ def _booted(cell: Cell, setting: Setting, console: Console) -> Iterator[Source]:
         console.print(f"granule: {cell.id} is up after {started.seconds:.1f} s, and stopped", soft_wrap=True)
         with _stopped(machine, cell.id) as snapshot:
             moved = _moved(symbols.get(), said)
-            yield Source(snapshot=snapshot, label=cell.id, symbols=moved, vmlinux=kernel.vmlinux)
+            yield Source(
+                snapshot=snapshot,
+                label=cell.id,
+                symbols=moved,
+                vmlinux=kernel.running(cell.page_size).vmlinux,
+            )
 
 
 @contextlib.contextmanager
