@@ -96,6 +96,10 @@ class CellResult:
     """Directory with transcript, argv and versions, kept for a cell that did not pass."""
     provenance: dict[str, str] = field(default_factory=dict)
     """kernel sha256, release, QEMU version, argv."""
+    is_boot_time: bool = False
+    """Its kernel takes the page size from the command line."""
+    asking: str = ""
+    """How that kernel was asked, where not by the size's name: `page_size_asked` is what was due."""
     exact: RunRecord | None = None
     """For a cell whose run is to repeat: what runs it again, and tells whether it did repeat."""
 
@@ -118,6 +122,8 @@ class MatrixResult:
     host: dict[str, str] = field(default_factory=dict)
     """What it ran on: QEMU version, machine, cores, time of the run in UTC."""
     duration_s: float = 0.0
+    caveats: tuple[str, ...] = ()
+    """What a reader has to know to take the verdicts for what they are, a sentence each."""
 
     @property
     def ran(self) -> int:

@@ -28,7 +28,15 @@ from harness.smoke import CHECKS, Check
 from harness.smoke.check import BASE_MEMORY_MIB
 from harness.spec import Accel, Feature, PageSize
 
-__all__ = ["Setting", "guest_options", "machine_options", "matrix_options", "parse_checks", "program"]
+__all__ = [
+    "Setting",
+    "guest_options",
+    "machine_options",
+    "matrix_options",
+    "parse_checks",
+    "parse_words",
+    "program",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,8 +65,9 @@ _OPTIONS = (
     click.option("--config", type=FILE, help="With a kernel file: its .config."),
     click.option("--cmdline", default="", help="Added to the guest's kernel command line."),
     click.option("--force", is_flag=True, help="Boot even what is bound to hang, and diagnose it."),
-    click.option("--boot-time", is_flag=True,
-                 help="The kernel takes its page size from arm64.pagesize=, whatever its header says."),
+    click.option("--boot-time/--no-boot-time", default=None,
+                 help="Whether kernels take their page size from arm64.pagesize=, whatever their headers "
+                      "say."),
     click.option("--offline", is_flag=True, help="Take only kernels that are in the cache."),
     click.option("--cold", is_flag=True,
                  help="Boot every guest. Otherwise a guest is a clone of one that was booted before, on this "
@@ -110,13 +119,14 @@ def program() -> str:
     return name if shutil.which(name) else sys.argv[0]
 
 
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+def parse_words(values: tuple[str, ...]) -> tuple[str, ...]:
+    """What an option that takes a list and may be given again was given."""
     return tuple(word for value in values for word in value.split(",") if word)
 
 
 def parse_checks(values: tuple[str, ...]) -> tuple[Check, ...]:
     """The named checks in the order they run, all for no name; raises UsageError for an unknown one."""
-    names = set(_words(values))
+    names = set(parse_words(values))
     unknown = names - {check.name for check in CHECKS}
     if unknown:
         known = ", ".join(check.name for check in CHECKS)
@@ -156,9 +166,9 @@ class Setting:
         click.get_current_context().call_on_close(guests.close)
         return cls(
             request=Request(
-                kernels=_words(options["kernels"]),
-                page_sizes=tuple(dict.fromkeys(map(PageSize.parse, _words(options["page_sizes"])))),
-                cpus=tuple(cpu.replace("+", ",") for cpu in _words(options["cpus"])),
+                kernels=parse_words(options["kernels"]),
+                page_sizes=tuple(dict.fromkeys(map(PageSize.parse, parse_words(options["page_sizes"])))),
+                cpus=tuple(cpu.replace("+", ",") for cpu in parse_words(options["cpus"])),
                 accel=Accel(options["accel"]),
                 vcpus=options["vcpus"],
                 checks=checks,
@@ -166,7 +176,7 @@ class Setting:
                 force=options["force"],
                 boot_time=options["boot_time"],
                 cmdline=options["cmdline"],
-                features=tuple(dict.fromkeys(map(Feature.parse, _words(options["features"])))),
+                features=tuple(dict.fromkeys(map(Feature.parse, parse_words(options["features"])))),
                 kernel_options=tuple(words),
                 command=command or ((program(), "smoke"), ()),
             ),

@@ -12,9 +12,10 @@ import click
 from rich.console import Console
 
 from harness.cli.exact import exact_options, print_exact, with_exact
-from harness.cli.options import Setting, machine_options, matrix_options, parse_checks, program
+from harness.cli.options import Setting, machine_options, matrix_options, parse_checks, parse_words, program
 from harness.cli.progress import KernelProgress
 from harness.errors import ExitStatus, InfraError
+from harness.matrix.asking import ASKINGS, BY_SIZE, LACKING, parse_askings
 from harness.matrix.matrix import default_jobs, run_matrix
 from harness.matrix.plan import plan
 from harness.matrix.post_mortem import PostMortem
@@ -41,6 +42,15 @@ __all__ = ["run_and_report", "smoke"]
     metavar="KERNEL,…",
     help="Kernels whose absence is a skip and not an error.",
 )
+@click.option(
+    "--ask",
+    "askings",
+    multiple=True,
+    metavar="WAY,…",
+    help="How boot-time kernels are asked for their page size; --list-ways names the ways. Default: by size "
+    "where --page-size is given, else all.",
+)
+@click.option("--list-ways", is_flag=True, help="Print the ways of asking and the page size due, and end.")
 @click.option("--list-checks", is_flag=True, help="Print the checks and what each one claims, and end.")
 def smoke(
     checks: tuple[str, ...],
@@ -51,10 +61,16 @@ def smoke(
     deterministic: str | None,
     explore: int | None,
     allow_missing: tuple[str, ...],
+    askings: tuple[str, ...],
+    list_ways: bool,
     list_checks: bool,
     **options: Any,
 ) -> None:
     """Boot kernels at each page size, run the smoke checks in them, and print a verdict for each.
+
+    A boot-time kernel (one Image that takes its page size from arm64.pagesize=) is asked for each size, and
+    then in the ways in which people get that wrong. With compile-time kernels beside it, each size is printed
+    once more as a pair.
 
     Without options: Debian's packaged 4K and 16K kernels, and a trimmed 64K one built from Debian's kernel
     source. Reports go to granule-report/; a cell that fails keeps its console and command line there.
@@ -63,10 +79,20 @@ def smoke(
         for check in CHECKS:
             click.echo(f"{check.name:16} {check.about}")
         return
+    if list_ways:
+        click.echo(f"{BY_SIZE:16} each page size by its name: the size asked for")
+        click.echo(f"{LACKING:16} a size that the CPU has no granule for: the largest that it has")
+        for asking in ASKINGS:
+            click.echo(f"{asking.name:16} {asking.about}")
+        return
     missing = frozenset(name for value in allow_missing for name in value.split(","))
     console = make_console(sys.stdout)
     setting = Setting.make(options, console, KernelProgress(), parse_checks(checks))
     request = with_exact(setting.request, deterministic, explore)
+    ways = parse_askings(parse_words(askings))
+    if not ways:
+        ways = (BY_SIZE,) if request.page_sizes or request.exact else parse_askings(("all",))
+    request = dataclasses.replace(request, askings=ways)
     setting = dataclasses.replace(setting, request=request)
     run_and_report(setting, report, jobs, missing, print_exact, snapshots=snapshot_limit if snapshot else 0)
 

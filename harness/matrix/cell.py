@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.determinism.conditions import Conditions
+from harness.linux.pagesize_option import option
+from harness.matrix.asking import BY_SIZE, Asking
 from harness.smoke import CHECKS, Check
 from harness.smoke.check import BASE_MEMORY_MIB
 from harness.spec import Accel, Feature, PageSize
@@ -32,8 +34,10 @@ class Request:
     """Per cell, where the default is not wanted."""
     force: bool = False
     """Boot what pre-flight would refuse."""
-    boot_time: bool = False
-    """Ask every kernel for every page size, whatever its header says."""
+    boot_time: bool | None = None
+    """Whether kernels take their page size from the command line; None: as each Image says of itself."""
+    askings: tuple[str, ...] = (BY_SIZE,)
+    """How a boot-time kernel is asked for its page size; see `harness.matrix.asking`."""
     cmdline: str = ""
     """Added to the kernel's command line."""
     allowed_taint: int = 0
@@ -63,6 +67,9 @@ class Cell:
     timeout_s: float | None = None
     force: bool = False
     boot_time: bool = False
+    """Its kernel takes the page size from the command line."""
+    asking: Asking | None = None
+    """How it is asked, where not by `page_size`, which is the one that is due then."""
     cmdline: str = ""
     allowed_taint: int = 0
     tag: str = ""
@@ -85,15 +92,31 @@ class Cell:
         if self.memory_mib != BASE_MEMORY_MIB:
             parts.append(f"{self.memory_mib}m")
         parts += [feature.value for feature in self.features]
+        if self.asking is not None:
+            parts.append(self.asking.name)
         if self.exact is not None:
             parts.append(self.exact.label)
         return "-".join(parts)
 
     @property
+    def page_size_words(self) -> tuple[str, ...]:
+        """What the guest's command line says of the page size."""
+        return (option(self.page_size),) if self.asking is None else self.asking.words
+
+    @property
+    def cold(self) -> str:
+        """Why its guest is not to be a clone; empty where it may be one."""
+        return "" if self.asking is None else "what the kernel makes of its command line is tested"
+
+    @property
     def rerun(self) -> str:
         """The one command that runs this cell again."""
         before, after = self.command
-        words = [*before, "--kernel", self.kernel, "--page-size", self.page_size.token]
+        words = [*before, "--kernel", self.kernel]
+        if self.asking is None:
+            words += ["--page-size", self.page_size.token]
+        else:
+            words += ["--ask", self.asking.kind]
         words += [
             "--cpu",
             self.cpu.replace(",", "+"),

@@ -60,17 +60,18 @@ class Guests:
         """Kill the clones that wait; guests that were handed out live on."""
         self._cleanup.close()
 
-    def start(self, spec: MachineSpec, bring_up: BringUp, deadline: Deadline) -> Started:
+    def start(self, spec: MachineSpec, bring_up: BringUp, deadline: Deadline, *, cold: str = "") -> Started:
         """A guest at its shell; close its machine when done.
 
         `bring_up` runs on the machine that boots: the guest itself, or what becomes its template; where there
-        is a template already it does not run. It closes nothing. Raises what `bring_up` raises, and
-        InfraError; the machine is closed then, its transcript still readable.
+        is a template already it does not run. It closes nothing. `cold`: why this guest is to boot. Raises
+        what `bring_up` raises, and InfraError; the machine is closed then, its transcript still readable.
         """
-        why, start_s = "--cold", time.monotonic()
-        if spec.exact is not None:
-            why = "a run that repeats begins with its boot"
-        elif self._clones is not None:
+        start_s = time.monotonic()
+        why = cold or ("a run that repeats begins with its boot" if spec.exact is not None else "")
+        if self._clones is None:
+            why = why or "--cold"
+        elif not why:
             try:
                 machine = self._clones.clone(spec, bring_up, deadline)
             except NoTemplate as error:

@@ -16,6 +16,7 @@ from harness.kernels.file import Beside
 from harness.kernels.kernel import Kernel
 from harness.kernels.store import KernelStore, is_path
 from harness.matrix.budget import MemoryBudget, guest_memory_mib
+from harness.matrix.caveats import caveats_of
 from harness.matrix.cell import Cell
 from harness.matrix.exact import run_exact
 from harness.matrix.plan import Plan
@@ -72,6 +73,7 @@ def run_matrix(
     budget = MemoryBudget(guest_memory_mib())
     results: list[CellResult] = []
     skipped = list(plan.skipped)
+    had: dict[str, Kernel] = {}
     stopping = threading.Event()
 
     def run_one(cell: Cell, kernel: Kernel) -> None:
@@ -93,6 +95,7 @@ def run_matrix(
             skipped=tuple(skipped),
             host=_host(bench),
             duration_s=time.monotonic() - start_s,
+            caveats=caveats_of(had),
         )
 
     pending: list[Future[None]] = []
@@ -111,6 +114,7 @@ def run_matrix(
                     results.append(cell_without_guest(cell, str(error)))
                     listener.cell_finished(results[-1])
                 continue
+            had[name] = kernel
             pending += [pool.submit(run_one, cell, kernel) for cell in cells]
         for future in pending:
             future.result()

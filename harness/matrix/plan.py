@@ -12,6 +12,8 @@ from harness.errors import UsageError
 from harness.kernels.catalogue import CatalogueKernel
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore, is_path
+from harness.linux.pagesize_option import OPTION
+from harness.matrix.asking import BY_SIZE, Asking, askings_for
 from harness.matrix.cell import Cell, Request, check_groups
 from harness.matrix.exact import NEVER_EXACT
 from harness.qemu.probe import CpuModel, resolve_accel
@@ -51,10 +53,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """A kernel name and the page size it has to be; None where it takes it from the command line."""
+    """A kernel name and the page size it has to be; None where it may be any."""
 
     name: str
     only: PageSize | None
+    is_boot_time: bool = False
     is_file: bool = False
 
 
@@ -74,15 +77,31 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
     models = {cpu: qemu.cpu_model(cpu, accel) for cpu in cpus}
     cells: list[Cell] = []
     skipped: list[Skipped] = []
-    for candidate, size, absent in _pairs(request, store, beside):
+    pairs = tuple(_pairs(request, store, beside))
+    for candidate, size, absent in pairs:
+        if candidate.is_boot_time and BY_SIZE not in request.askings:
+            continue
         for cpu, model in models.items():
-            reason = (
-                absent or _mismatch(candidate, size, request) or _no_granule(size, cpu, model, qemu, accel)
-            )
+            reason = absent or _mismatch(candidate, size) or _no_granule(size, cpu, model, qemu, accel)
             if reason and not (request.force and not absent):
                 skipped.append(Skipped(id=f"{size.token}-{candidate.name}-{cpu}", reason=reason))
                 continue
             cells += _cells(candidate, size, cpu, accel, request)
+    chosen_at_boot = tuple(dict.fromkeys(one for one, _, _ in pairs if one.is_boot_time))
+    if not chosen_at_boot and BY_SIZE not in request.askings:
+        raise UsageError(
+            "--ask is for kernels that take their page size from the command line, and none of these does; "
+            "--boot-time has one taken for such"
+        )
+    for candidate in chosen_at_boot:
+        for cpu, model in models.items():
+            if model.granules:
+                for asking in askings_for(request.askings, model.granules):
+                    due = asking.due(model.granules)
+                    cells += _cells(candidate, due, cpu, accel, _short(request), asking)
+            elif set(request.askings) != {BY_SIZE}:
+                reason = f"CPU {cpu} does not tell its granules: what is due without a size is not known"
+                skipped.append(Skipped(id=f"ask-{candidate.name}-{cpu}", reason=reason))
     if not cells:
         reasons = sorted({entry.reason for entry in skipped}) or ["no kernel and no page size were named"]
         raise UsageError("nothing to run: " + "; ".join(reasons))
@@ -102,10 +121,33 @@ def _pairs(
         if members and members[0].name != name:
             yield from _family(name, members, request)
             continue
-        only = members[0].page_size if members else store.get(name, beside=beside).page_size
-        default = tuple(PageSize) if only is None or request.boot_time else (only,)
-        for size in request.page_sizes or default:
-            yield _Candidate(name=name, only=only, is_file=not members), size, ""
+        candidate = _candidate(name, members, request, store, beside)
+        for size in request.page_sizes or ((candidate.only,) if candidate.only else tuple(PageSize)):
+            yield candidate, size, ""
+
+
+def _candidate(
+    name: str,
+    members: tuple[CatalogueKernel, ...],
+    request: Request,
+    store: KernelStore,
+    beside: Beside | None,
+) -> _Candidate:
+    """A kernel that was named by itself; raises UsageError where nobody says of which page size it is."""
+    if members:
+        only, is_boot_time = members[0].page_size, members[0].page_size is None
+    else:
+        kernel = store.get(name, beside=beside)
+        only, is_boot_time = kernel.page_size, kernel.is_boot_time
+    if request.boot_time is not None:
+        is_boot_time = request.boot_time
+    if only is None and not is_boot_time and not request.page_sizes:
+        raise UsageError(
+            f"{name} has no page size in its Image header and does not know {OPTION}=: say --page-size, or "
+            "--boot-time if it does take its page size from the command line"
+        )
+    only = None if is_boot_time else only
+    return _Candidate(name=name, only=only, is_boot_time=is_boot_time, is_file=not members)
 
 
 def _family(
@@ -117,8 +159,14 @@ def _family(
         yield _Candidate(name=by_size.get(size, family), only=size), size, absent
 
 
-def _mismatch(candidate: _Candidate, size: PageSize, request: Request) -> str:
-    if candidate.only is None or candidate.only is size or request.boot_time:
+def _short(request: Request) -> Request:
+    """The request with the checks that tell a page size: the others run where a size is asked for by name."""
+    telling = tuple(check for check in request.checks if check.tells_page_size)
+    return replace(request, checks=telling or request.checks)
+
+
+def _mismatch(candidate: _Candidate, size: PageSize) -> str:
+    if candidate.only is None or candidate.only is size:
         return ""
     return (
         f"{candidate.name} is a {candidate.only.label} kernel by its Image header and cannot be {size.label}"
@@ -137,7 +185,14 @@ def _no_granule(size: PageSize, cpu: str, model: CpuModel, qemu: CpuModels, acce
     )
 
 
-def _cells(candidate: _Candidate, size: PageSize, cpu: str, accel: Accel, request: Request) -> Iterator[Cell]:
+def _cells(
+    candidate: _Candidate,
+    size: PageSize,
+    cpu: str,
+    accel: Accel,
+    request: Request,
+    asking: Asking | None = None,
+) -> Iterator[Cell]:
     left_out: tuple[tuple[str, str], ...] = ()
     asked = request.checks
     if request.exact:
@@ -155,7 +210,8 @@ def _cells(candidate: _Candidate, size: PageSize, cpu: str, accel: Accel, reques
                 checks=checks,
                 timeout_s=request.timeout_s,
                 force=request.force,
-                boot_time=request.boot_time,
+                boot_time=candidate.is_boot_time,
+                asking=asking,
                 cmdline=request.cmdline,
                 features=request.features,
                 allowed_taint=request.allowed_taint,
@@ -172,6 +228,8 @@ def _raise_if_not_exact(request: Request) -> None:
         return
     if request.accel is Accel.KVM:
         raise UsageError("a run repeats under TCG only: instructions are not counted under KVM")
+    if set(request.askings) != {BY_SIZE}:
+        raise UsageError("--ask does not go with --deterministic: reports do not keep it for a replay yet")
     if request.features:
         raise UsageError("--with does not go with --deterministic: reports do not keep it for a replay yet")
     never = [check.name for check in request.checks if check.name in NEVER_EXACT]

@@ -83,6 +83,8 @@ class Record:
             boot_s=self.boot_s,
             rerun=cell.rerun,
             console=self.console,
+            is_boot_time=cell.boot_time,
+            asking="" if cell.asking is None else cell.asking.name,
             diagnosis=self.diagnosis,
             provenance={**self.provenance, **({"snapshot": self.snapshot} if self.snapshot else {})},
         )
@@ -106,4 +108,6 @@ def cell_without_guest(cell: Cell, reason: str) -> CellResult:
         boot_s=None,
         rerun=cell.rerun,
         console="",
+        is_boot_time=cell.boot_time,
+        asking="" if cell.asking is None else cell.asking.name,
     )

@@ -59,7 +59,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         "console=ttyAMA0",
         # The kernel log is judged, so all of it has to come, whatever `quiet` or the configuration says.
         "ignore_loglevel",
-        f"arm64.pagesize={cell.page_size.token}",
+        *cell.page_size_words,
         kernel.cmdline,
         cell.cmdline,
         *(cell.exact.kernel_words if cell.exact is not None else ()),
@@ -89,7 +89,8 @@ def subject_of(
         kernel=running,
         config=read_config(running.config) if running.config is not None else None,
         page_size=cell.page_size,
-        boot_time=cell.boot_time,
+        # A member of a combined Image is a compile-time kernel: its header has to agree.
+        boot_time=cell.boot_time and not kernel.members,
         deadline=deadline,
         command_s=patience.command_s,
     )
@@ -108,6 +109,9 @@ def run_cell(
         "kernel sha256": kernel.sha256,
         "QEMU": bench.qemu.version_text,
     }
+    if cell.boot_time:
+        shown = " ".join(cell.page_size_words) if cell.asking is None else cell.asking.shown
+        record.provenance["page size asked by"] = shown
     vmlinux = kernel.running(cell.page_size).vmlinux
     if vmlinux is not None:
         record.provenance["vmlinux"] = str(vmlinux)
@@ -145,7 +149,8 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
     with contextlib.ExitStack() as stack:
         deadline = Deadline.after(patience.cell_s)
         try:
-            machine = _started(bench.guests, machine_spec(cell, kernel, bench), bring_up, deadline, record)
+            spec = machine_spec(cell, kernel, bench)
+            machine = _started(bench.guests, spec, bring_up, deadline, record, cold=cell.cold)
             stack.callback(machine.close)
             machines.append(machine)
             subject = subject_of(cell, kernel, machine, patience, deadline)
@@ -196,11 +201,17 @@ def _complains(machine: Machine, record: Record, cell: Cell) -> bool:
 
 
 def _started(
-    guests: Guests, spec: MachineSpec, bring_up: BringUp, deadline: Deadline, record: Record
+    guests: Guests,
+    spec: MachineSpec,
+    bring_up: BringUp,
+    deadline: Deadline,
+    record: Record,
+    *,
+    cold: str,
 ) -> Machine:
     """A guest at its shell, and in the record what it is; raises InfraError where the host is to blame."""
     try:
-        started = guests.start(spec, bring_up, deadline)
+        started = guests.start(spec, bring_up, deadline, cold=cold)
     except DeadlineExceeded as error:
         # Whoever boots waits by a deadline of his own, which is the kernel's; this one is for clones.
         raise InfraError(f"no guest could be started: {error}") from error
@@ -213,7 +224,7 @@ def _started(
 
 
 def _ask(cell: Cell, subject: Subject, record: Record, on_check: OnCheck) -> None:
-    expect_page_size(subject, record)
+    expect_page_size(subject, record, by="" if cell.asking is None else cell.asking.shown)
     for check in cell.checks:
         if subject.deadline.expired():
             raise CommandTimeout(f"the cell's time was over before {check.name}", guest_answers=True)
@@ -221,13 +232,17 @@ def _ask(cell: Cell, subject: Subject, record: Record, on_check: OnCheck) -> Non
         subject.machine.raise_if_gone()
 
 
-def expect_page_size(subject: Subject, record: Record) -> None:
-    """Record the page size in force; raises CellEnded with WRONG_PAGE_SIZE if it is not the one asked for."""
+def expect_page_size(subject: Subject, record: Record, *, by: str = "") -> None:
+    """Record the page size in force; raises CellEnded with WRONG_PAGE_SIZE if it is not the one asked for.
+
+    `by`: what the command line said, where the size is not named there but due by the kernel's rule.
+    """
     asked, seen = subject.page_size, page_size_in_force(subject)
     record.in_force = seen
     if seen is not asked:
         label = seen.label if seen else "none that arm64 has"
-        raise record.end(Verdict.WRONG_PAGE_SIZE, f"asked for {asked.label}, in force is {label}")
+        wanted = f"{asked.label} is due with {by}" if by else f"asked for {asked.label}"
+        raise record.end(Verdict.WRONG_PAGE_SIZE, f"{wanted}, in force is {label}")
 
 
 def page_size_in_force(subject: Subject) -> PageSize | None:

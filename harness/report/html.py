@@ -3,7 +3,8 @@
 The page is report.html.j2 beside this file; this module only arranges what it shows. Everything of a
 guest's is text to the template, which escapes it.
 
-May import jinja2, harness.linux.klog, harness.report.wording, harness.verdict and the standard library.
+May import jinja2, harness.linux.klog, harness.report.pairs, harness.report.wording, harness.verdict and the
+standard library.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from harness.linux.klog import KernelLog
+from harness.report.pairs import pairs_of
 from harness.report.wording import checks_passed, in_force, kernel_name, safe, summary_line
 from harness.spec import PageSize
 from harness.verdict import CellResult, MatrixResult, Verdict
@@ -74,6 +76,7 @@ def render_html(result: MatrixResult) -> str:
         grid=grid,
         summary=summary_line(result),
         passed=not result.exit_status,
+        pairs=pairs_of(result),
     )
 
 
@@ -92,6 +95,7 @@ def _template() -> Template:
         "safe_text": safe,
         "checks_passed": checks_passed,
         "in_force": in_force,
+        "kernel_name": kernel_name,
         "runs": _console_runs,
         "slowest": _slowest_s,
     }

@@ -38,6 +38,7 @@ def render_json(result: MatrixResult) -> str:
         "host": result.host,
         "duration_s": _seconds(result.duration_s),
         "skipped": [{"id": skipped.id, "reason": skipped.reason} for skipped in result.skipped],
+        "caveats": list(result.caveats),
         "cells": [_cell(cell) for cell in result.cells],
     }
     # ASCII only: half a surrogate pair that came from a guest cannot make the file invalid UTF-8.
@@ -67,6 +68,8 @@ def _cell(cell: CellResult) -> dict[str, Any]:
         "diagnosis": list(cell.diagnosis),
         "bundle": cell.bundle,
         "provenance": cell.provenance,
+        "is_boot_time": cell.is_boot_time,
+        "asking": cell.asking,
         "exact": None if cell.exact is None else cell.exact.to_json(),
     }
 
@@ -135,6 +138,7 @@ class _Reader:
             ),
             host=self._strings(document, "host", ""),
             duration_s=self._float(document, "duration_s", ""),
+            caveats=tuple(self._list_of_str({"caveats": [], **document}, "caveats", "")),
         )
 
     def _cell(self, cell: dict[str, Any], place: str) -> CellResult:
@@ -163,6 +167,9 @@ class _Reader:
             diagnosis=tuple(self._list_of_str(cell, "diagnosis", place)),
             bundle=self._str(cell, "bundle", place),
             provenance=self._strings(cell, "provenance", place),
+            # Reports of before there were boot-time kernels have neither.
+            is_boot_time=cell.get("is_boot_time") is True,
+            asking=self._str({"asking": "", **cell}, "asking", place),
             exact=self._exact(cell, place),
         )
 

@@ -28,6 +28,10 @@ _ILLEGAL: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 def render_junit(result: MatrixResult) -> str:
     """The report as XML text; a pure function of the result."""
     root = ET.Element("testsuites", name="granule", time=_time(result.duration_s))
+    if result.caveats:
+        properties = ET.SubElement(root, "properties")
+        for caveat in result.caveats:
+            ET.SubElement(properties, "property", name="caveat", value=_legal(caveat))
     for cell in result.cells:
         _suite(root, cell)
     if result.skipped:
@@ -36,7 +40,7 @@ def render_junit(result: MatrixResult) -> str:
     if missing > 0 or not result.expected:
         _missing_suite(root, result)
     for name in ("tests", "failures", "errors", "skipped"):
-        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
+        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root.iter("testsuite"))))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -47,6 +51,7 @@ def _suite(root: ET.Element, cell: CellResult) -> None:
     in_force = cell.page_size_in_force
     facts = {
         "page_size_asked": cell.page_size_asked.label,
+        "asking": cell.asking,
         "page_size_in_force": in_force.label if in_force else "unknown",
         "kernel": cell.kernel,
         "cpu": cell.cpu,

@@ -3,7 +3,7 @@
 Colour only marks verdicts, and only on a terminal without NO_COLOR. Nothing is drawn that a log file or a
 terminal of 80 columns could not hold; commands to copy are never wrapped by us.
 
-May import rich, harness.report.wording, harness.verdict and the standard library.
+May import rich, harness.report.pairs, harness.report.wording, harness.verdict and the standard library.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.pairs import Pair, pairs_of
 from harness.report.wording import checks_passed, in_force, kernel_name, safe, summary_line
 from harness.verdict import CellResult, MatrixResult, Verdict
 
@@ -41,6 +42,12 @@ def print_result(result: MatrixResult, console: Console) -> None:
     """Print the table, then each cell that did not pass, then skipped cells, then the summary."""
     if result.cells:
         console.print(_table(result.cells))
+    for name, words in _askings(result.cells).items():
+        _print_hanging(console, f"{name}: {words}", indent=2)
+    pairs = pairs_of(result)
+    if pairs:
+        console.print()
+        console.print(_pair_table(pairs))
     for cell in result.cells:
         if not cell.verdict.is_pass:
             _print_trouble(cell, console)
@@ -56,6 +63,10 @@ def print_result(result: MatrixResult, console: Console) -> None:
         console.print("Skipped:")
         for line in left_out:
             _print_hanging(console, line, indent=2)
+    if result.caveats:
+        console.print()
+        for caveat in result.caveats:
+            _print_hanging(console, f"Note: {safe(caveat)}.", indent=0)
     console.print()
     style = "bold green" if not result.exit_status else "bold red"
     console.print(Text(summary_line(result), style=style), soft_wrap=True)
@@ -83,8 +94,9 @@ def _table(cells: tuple[CellResult, ...]) -> Table:
     table.add_column("total\ns", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for cell in cells:
+        asking = f"\n({safe(cell.asking)})" if cell.asking else ""
         table.add_row(
-            Text(kernel_name(cell)),
+            Text(f"{kernel_name(cell)}{asking}"),
             cell.page_size_asked.label,
             in_force(cell),
             Text(safe(cell.cpu)),
@@ -96,6 +108,46 @@ def _table(cells: tuple[CellResult, ...]) -> Table:
             verdict_text(cell.verdict),
         )
     return table
+
+
+def _askings(cells: tuple[CellResult, ...]) -> dict[str, str]:
+    """What the command line said, by the name of that way of asking."""
+    return {
+        safe(cell.asking): _cut(safe(cell.provenance.get("page size asked by", "?")))
+        for cell in cells
+        if cell.asking
+    }
+
+
+def _pair_table(pairs: tuple[Pair, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
+    for title in (
+        "pages",
+        "MiB",
+        "at boot",
+        "",
+        "boot\ns",
+        "compiled in",
+        "",
+        "boot\ns",
+        "checks that differ",
+    ):
+        table.add_column(title, overflow="fold")
+    for pair in pairs:
+        ours, theirs = pair.boot_time, pair.compile_time
+        table.add_row(
+            ours.page_size_asked.label,
+            str(ours.memory_mib),
+            *_half(ours),
+            *_half(theirs),
+            Text("\n".join(safe(line) for line in pair.differences) or "none"),
+        )
+    return table
+
+
+def _half(cell: CellResult) -> tuple[Text, Text, str]:
+    boot = "-" if cell.boot_s is None else f"{cell.boot_s:.1f}"
+    return Text(kernel_name(cell)), Text.assemble(verdict_text(cell.verdict), f" {checks_passed(cell)}"), boot
 
 
 def _print_trouble(cell: CellResult, console: Console) -> None:

@@ -30,8 +30,8 @@ __all__ = ["CHECKS", "Check"]
 PMD_MEMORY_MIB = {PageSize.K64: 3072}
 
 CHECKS = (
-    Check(run=page_size),
-    Check(run=mapping),
+    Check(run=page_size, tells_page_size=True),
+    Check(run=mapping, tells_page_size=True),
     Check(run=fork),
     Check(run=file_mappings),
     Check(run=guard),
@@ -44,7 +44,7 @@ CHECKS = (
     Check(run=network),
     Check(run=modules),
     Check(run=hotplug),
-    Check(run=user_tables, required=True),
+    Check(run=user_tables, required=True, tells_page_size=True),
     # Last: what the others did to the tables is looked at too.
-    Check(run=kernel_tables, required=True),
+    Check(run=kernel_tables, required=True, tells_page_size=True),
 )

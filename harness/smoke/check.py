@@ -27,6 +27,8 @@ class Check:
     """Its name, where the function's own would not do."""
     required: bool = False
     """A cell in which it could not run is not a PASS."""
+    tells_page_size: bool = False
+    """It runs also in cells that try only how a boot-time kernel is asked for its page size."""
     memory_mib: Mapping[PageSize, int] = field(default_factory=dict)
     """Guest RAM it needs where the ordinary cell's is too little; such checks get a cell of their own."""
 

@@ -72,6 +72,14 @@ def test_wrong_page_size(run: Callable[..., CellResult]) -> None:
     assert cell.page_size_in_force is PageSize.K4
 
 
+def test_a_kernel_that_ignores_the_option(run: Callable[..., CellResult]) -> None:
+    """Where 64K is due without a word, a kernel that stays at 4K is WRONG_PAGE_SIZE, and told so."""
+    cell = run(boot_time=True, askings=("none",))
+    assert cell.verdict is Verdict.WRONG_PAGE_SIZE
+    assert cell.reason == "64K is due with no arm64.pagesize at all, in force is 4K"
+    assert cell.provenance["start"].startswith("boot (")
+
+
 def test_a_kernel_on_a_cpu_without_its_granule(run: Callable[..., CellResult]) -> None:
     """A 16K kernel on cortex-a57 is a HANG with the pc named, long before the boot time-out."""
     cell = run(kernels=("debian-16k",), cpus=("cortex-a57",), force=True)

@@ -54,10 +54,11 @@ def _kernels(planned: Plan) -> list[str]:
     return list(dict.fromkeys(cell.kernel for cell in planned.cells))
 
 
-def _image(path: Path, page_size_flag: int) -> str:
-    """An arm64 Image that is nothing but its header (Linux Documentation/arch/arm64/booting.rst)."""
+def _image(path: Path, page_size_flag: int, body: bytes = b"") -> str:
+    """An arm64 Image that is its header and `body` (Linux Documentation/arch/arm64/booting.rst)."""
     flags = page_size_flag << 1
-    path.write_bytes(struct.pack("<IIQQQQQQ4sI", 0, 0, 0, 4096, flags, 0, 0, 0, b"ARM\x64", 0) + bytes(4096))
+    header = struct.pack("<IIQQQQQQ4sI", 0, 0, 0, 4096, flags, 0, 0, 0, b"ARM\x64", 0)
+    path.write_bytes(header + body + bytes(4096))
     return str(path)
 
 
@@ -79,11 +80,73 @@ def test_a_compile_time_kernel_is_asked_for_its_own_size(store: KernelStore) -> 
 
 
 def test_a_file_is_asked_for_the_size_in_its_header(store: KernelStore, tmp_path: Path) -> None:
-    """The same for a file of the user's, and an Image that leaves it open is asked for all three."""
+    """The same for a file of the user's."""
     path = _image(tmp_path / "Image16", 2)
     assert {cell.page_size for cell in _plan(store, kernels=(path,)).cells} == {PageSize.K16}
+
+
+def test_a_boot_time_image_is_asked_for_every_size(store: KernelStore, tmp_path: Path) -> None:
+    """An Image without a page size that knows the option; --no-boot-time overrules what it says of itself."""
+    path = _image(tmp_path / "ImageAny", 0, b"arm64.pagesize=")
+    cells = _plan(store, kernels=(path,)).cells
+    assert {cell.page_size for cell in cells} == set(PageSize)
+    assert all(cell.boot_time for cell in cells)
+    with pytest.raises(UsageError, match="say --page-size, or --boot-time"):
+        _plan(store, kernels=(path,), boot_time=False)
+    (cell,) = _plan(store, kernels=(path,), boot_time=False, page_sizes=(PageSize.K4,)).cells
+    assert not cell.boot_time
+
+
+def test_an_image_that_says_nothing_is_not_guessed_at(store: KernelStore, tmp_path: Path) -> None:
+    """No page size in the header and no option inside: somebody has to say which it is."""
     path = _image(tmp_path / "ImageAny", 0)
-    assert {cell.page_size for cell in _plan(store, kernels=(path,)).cells} == set(PageSize)
+    with pytest.raises(UsageError, match="does not know arm64"):
+        _plan(store, kernels=(path,))
+    assert {cell.page_size for cell in _plan(store, kernels=(path,), boot_time=True).cells} == set(PageSize)
+
+
+def test_ways_of_asking_are_cells(store: KernelStore) -> None:
+    """Each has the size that is due, the checks that tell a page size, words of its own and its command."""
+    request = {"kernels": ("debian-4k",), "boot_time": True, "askings": ("none", "bad-last")}
+    none, bad_last = _plan(store, **request).cells
+    assert (none.page_size, bad_last.page_size) == (PageSize.K64, PageSize.K16)
+    assert none.page_size_words == ()
+    assert bad_last.page_size_words == ("arm64.pagesize=16k", "arm64.pagesize=8k")
+    names = {check.name for check in none.checks}
+    assert names == {"page-size", "mapping", "user-tables", "kernel-tables"}
+    assert none.id.endswith("-none")
+    assert none.cold
+    assert "--ask none" in none.rerun
+    assert "--page-size" not in none.rerun
+
+
+def test_what_is_due_depends_on_the_cpu(store: KernelStore) -> None:
+    """A size that one CPU lacks is a cell there, at the largest size it has; by name it is refused."""
+    request = {"kernels": ("debian-4k",), "boot_time": True, "cpus": ("neoverse-n1", "cortex-a57")}
+    (lacking,) = _plan(store, **request, askings=("lacking",)).cells
+    assert (lacking.cpu, lacking.page_size) == ("cortex-a57", PageSize.K64)
+    assert "--ask lacking" in lacking.rerun
+    refused = [entry.id for entry in _plan(store, **request).skipped]
+    assert refused == ["16k-debian-4k-cortex-a57"]
+
+
+def test_what_is_due_on_an_unknown_cpu_is_skipped(store: KernelStore) -> None:
+    """Where QEMU does not tell a model's granules, nobody knows what is due without a size."""
+    request = {"kernels": ("debian-4k",), "boot_time": True, "cpus": ("host",)}
+    planned = _plan(store, **request, askings=("size", "none"))
+    assert all(cell.asking is None for cell in planned.cells)
+    assert ["does not tell its granules" in entry.reason for entry in planned.skipped] == [True]
+
+
+def test_ways_are_for_boot_time_kernels(store: KernelStore) -> None:
+    """A compile-time kernel beside one is asked as ever; a run that repeats knows the ordinary way only."""
+    askings = ("size", "none")
+    planned = _plan(store, kernels=("trimmed-4k",), askings=askings)
+    assert [cell.asking for cell in planned.cells] == [None]
+    with pytest.raises(UsageError, match="none of these does"):
+        _plan(store, kernels=("trimmed-4k",), askings=("none",))
+    with pytest.raises(UsageError, match="--ask does not go with"):
+        _plan(store, kernels=("debian-4k",), exact=(Conditions.of(None),), askings=askings)
 
 
 def test_a_pair_that_cannot_be_is_skipped_with_its_reason(store: KernelStore) -> None:

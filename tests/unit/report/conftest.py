@@ -127,6 +127,20 @@ def mixed() -> MatrixResult:
 
 
 @pytest.fixture
+def chosen() -> MatrixResult:
+    """A kernel that chooses at boot beside a compile-time one, asked by size and without; one note."""
+    provenance = {"page size asked by": "no arm64.pagesize at all"}
+    compiled = make_cell(id="compiled", checks=())
+    by_size = make_cell(id="by-size", kernel="combined (three)", is_boot_time=True)
+    none = make_cell(
+        id="none", kernel="combined (three)", is_boot_time=True, asking="none", provenance=provenance
+    )
+    return MatrixResult(
+        expected=3, cells=(by_size, compiled, none), caveats=("combined is 3 kernels in one file",)
+    )
+
+
+@pytest.fixture
 def hostile() -> MatrixResult:
     """Guest bytes wherever a guest can put them; 5 MB of console made harmless, and one raw."""
     raw = HOSTILE.decode("utf-8", "replace")

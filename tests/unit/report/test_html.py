@@ -50,7 +50,7 @@ class Page(HTMLParser):
         return "".join(data for where, data in self.texts if tag in (None, where))
 
 
-@pytest.mark.parametrize("name", ["passed", "mixed", "hostile"])
+@pytest.mark.parametrize("name", ["chosen", "passed", "mixed", "hostile"])
 def test_page_stands_alone(name: str, request: pytest.FixtureRequest) -> None:
     """No script, no image, nothing fetched by CSS, no link that leaves the page or leads nowhere."""
     text = render_html(request.getfixturevalue(name))
@@ -71,6 +71,16 @@ def test_every_verdict_has_a_word_and_a_place(mixed: MatrixResult) -> None:
         assert cell.reason in page.text()
     assert mixed.cells[0].rerun in page.text("pre")
     assert "debian-4k is a 4K-only kernel" in page.text("dd")
+
+
+def test_what_was_chosen_at_boot(chosen: MatrixResult) -> None:
+    """The note stands at the top, pairs have a table, and a cell says how its kernel was asked."""
+    page = render_html(chosen)
+    assert page.index("combined is 3 kernels in one file.") < page.index("Verdicts")
+    assert "Chosen at boot, beside compiled in" in page
+    assert "page-size: PASS at boot, absent compiled in" in page
+    assert "<dt>asked by</dt><dd>none</dd>" in page
+    assert "page size due" in page
 
 
 def test_failures_are_open_and_passes_closed(mixed: MatrixResult) -> None:

@@ -55,7 +55,7 @@ def violations(value: Any, schema: dict[str, Any], place: str = "report") -> lis
     return found
 
 
-@pytest.mark.parametrize("name", ["passed", "mixed", "hostile"])
+@pytest.mark.parametrize("name", ["chosen", "passed", "mixed", "hostile"])
 def test_output_conforms_to_the_schema(name: str, request: pytest.FixtureRequest) -> None:
     """Every field is in the schema, with the type it names, and none is missing."""
     assert violations(json.loads(render_json(request.getfixturevalue(name))), SCHEMA) == []
@@ -83,7 +83,7 @@ def test_what_programs_rely_on(passed: MatrixResult, mixed: MatrixResult) -> Non
     assert hang["boot_s"] is None
 
 
-@pytest.mark.parametrize("name", ["passed", "mixed", "hostile"])
+@pytest.mark.parametrize("name", ["chosen", "passed", "mixed", "hostile"])
 def test_report_comes_back_equal(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """What was written is what is read, hostile text included."""
     result = request.getfixturevalue(name)

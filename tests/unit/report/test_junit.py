@@ -38,6 +38,17 @@ def test_no_failed_cell_is_lost(mixed: MatrixResult) -> None:
     assert root.find("testsuite[@name='skipped cells']/testcase/skipped") is not None
 
 
+def test_notes_and_ways_of_asking(chosen: MatrixResult) -> None:
+    """What a reader has to know is a property of the run; how a kernel was asked is one of its suite."""
+    root = parse(chosen)
+    assert [one.get("value") for one in root.findall("properties/property")] == list(chosen.caveats)
+    asked = {
+        suite.get("name"): suite.find("properties/property[@name='asking']")
+        for suite in root.iter("testsuite")
+    }
+    assert {name: one.get("value") for name, one in asked.items() if one is not None}["none"] == "none"
+
+
 def test_missing_cells_fail(mixed: MatrixResult) -> None:
     """A matrix that ran fewer cells than expected, or none, has a failure that says so."""
     failure = parse(mixed).find("testsuite[@name='matrix']/testcase/failure")
@@ -55,7 +66,7 @@ def test_hostile_text_is_legal_xml(hostile: MatrixResult) -> None:
     render_junit(hostile).encode("utf-8")
 
 
-@pytest.mark.parametrize("name", ["passed", "mixed", "hostile"])
+@pytest.mark.parametrize("name", ["chosen", "passed", "mixed", "hostile"])
 def test_counts_agree_with_elements(name: str, request: pytest.FixtureRequest) -> None:
     """The totals in the root are those of the cases."""
     root = parse(request.getfixturevalue(name))

@@ -33,6 +33,18 @@ def test_pass_is_short(passed: MatrixResult) -> None:
     assert "2/2" in lines[2]
 
 
+def test_what_was_chosen_at_boot(chosen: MatrixResult) -> None:
+    """How a kernel was asked, its twin beside it with what differs, and the note, all in 80 columns."""
+    text = render_terminal(chosen)
+    assert "(none)" in text
+    assert "  none: no arm64.pagesize at all\n" in text
+    (pair,) = [line for line in text.splitlines() if "debian-16k" in line and "combined" in line]
+    assert "PASS 2/2" in pair
+    assert "page-size: PASS at boot, absent compiled in" in " ".join(text.split())
+    assert "Note: combined is 3 kernels in one file.\n" in text
+    assert max(len(line) for line in text.splitlines() if "run again" not in line) <= 80
+
+
 def test_trouble_is_explained(mixed: MatrixResult) -> None:
     """Reason, finding, diagnosis, bundle and the command on a line of its own, not wrapped."""
     text = render_terminal(mixed)
