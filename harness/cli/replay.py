@@ -82,8 +82,9 @@ def _kernel(result: CellResult, record: RunRecord, store: KernelStore, bench: Be
     beside = Beside(modules=modules, initrd=initrd, vmlinux=vmlinux, config=config)
     is_file = is_path(recipe.kernel, store.catalogue)
     kernel = store.get(recipe.kernel, beside=beside if is_file and given else None)
-    bench.guest.prepare(kernel)
-    changed = changed_inputs(record, kernel, bench)
+    size = result.page_size_asked
+    bench.guest.prepare(kernel.running(size))
+    changed = changed_inputs(record, kernel, size, bench)
     if changed:
         raise UsageError(f"{result.id} cannot be compared with its report: {'; '.join(changed)}")
     return kernel

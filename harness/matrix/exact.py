@@ -18,7 +18,7 @@ from harness.matrix.cell import Cell
 from harness.matrix.run import CONSOLE_KEPT_BYTES, Bench, run_cell
 from harness.qemu.machine import Machine
 from harness.smoke import CHECKS, Check
-from harness.spec import Accel
+from harness.spec import Accel, PageSize
 from harness.verdict import CellResult, CheckResult, Verdict
 
 __all__ = ["NEVER_EXACT", "Witnessed", "cell_of", "changed_inputs", "difference_from", "run_exact", "witness"]
@@ -95,7 +95,7 @@ def _record(
         conditions=cell.exact,
         qemu=bench.qemu.version_text,
         kernel_sha256=kernel.sha256,
-        initrd_sha256=_sha256(bench.guest.initramfs(kernel)),
+        initrd_sha256=_sha256(bench.guest.initramfs(kernel.running(cell.page_size))),
         streams=tuple(map(Fingerprint.of, run.streams)),
         runs=runs,
         difference="" if difference is None else str(difference),
@@ -140,13 +140,16 @@ def cell_of(result: CellResult, record: RunRecord, known: tuple[Check, ...] = CH
     )
 
 
-def changed_inputs(record: RunRecord, kernel: Kernel, bench: Bench) -> tuple[str, ...]:
-    """What of a run is not as it was recorded, one line each; raises InfraError for an unreadable file."""
+def changed_inputs(record: RunRecord, kernel: Kernel, size: PageSize, bench: Bench) -> tuple[str, ...]:
+    """What of a run at that page size is not as it was recorded, one line each.
+
+    Raises InfraError for an unreadable file.
+    """
     return record.changed_inputs(
         granule=__version__,
         qemu=bench.qemu.version_text,
         kernel_sha256=kernel.sha256,
-        initrd_sha256=_sha256(bench.guest.initramfs(kernel)),
+        initrd_sha256=_sha256(bench.guest.initramfs(kernel.running(size))),
     )
 
 

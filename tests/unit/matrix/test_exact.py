@@ -16,6 +16,7 @@ from harness.determinism.conditions import Conditions
 from harness.determinism.report import report_stream
 from harness.determinism.seed import Seed
 from harness.errors import UsageError
+from harness.kernels.kernel import Kernel
 from harness.matrix import exact
 from harness.matrix.cell import Cell
 from harness.matrix.exact import NEVER_EXACT, Witnessed, cell_of, changed_inputs, difference_from, run_exact
@@ -75,7 +76,7 @@ def bench(tmp_path: Path) -> Any:
     return SimpleNamespace(guest=guest, qemu=SimpleNamespace(version_text="QEMU 7.2"))
 
 
-KERNEL: Any = SimpleNamespace(sha256="a" * 64)
+KERNEL = Kernel(name="k", image=Path("k"), page_size=None, release="6.12", sha256="a" * 64, origin="a test")
 RunThem = Callable[..., tuple[CellResult, int]]
 
 
@@ -163,12 +164,12 @@ def test_changed_inputs(run_them: RunThem, bench: Any, tmp_path: Path) -> None:
     record = run_them(run_of("boot\n"), run_of("boot\n"))[0].exact
     assert record is not None
     assert record.initrd_sha256 == hashlib.sha256(b"initrd").hexdigest()
-    assert changed_inputs(record, KERNEL, bench) == ()
-    other: Any = SimpleNamespace(sha256="b" * 64)
-    assert "kernel" in "".join(changed_inputs(record, other, bench))
+    assert changed_inputs(record, KERNEL, PageSize.K4, bench) == ()
+    other = replace(KERNEL, sha256="b" * 64)
+    assert "kernel" in "".join(changed_inputs(record, other, PageSize.K4, bench))
     bench.qemu.version_text = "QEMU 8"
     (tmp_path / "initrd").write_bytes(b"other")
-    assert len(changed_inputs(record, KERNEL, bench)) == 2
+    assert len(changed_inputs(record, KERNEL, PageSize.K4, bench)) == 2
 
 
 def test_differences_from_a_report(run_them: RunThem) -> None:
