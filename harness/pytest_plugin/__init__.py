@@ -17,11 +17,13 @@ markers narrow them for one test (`@pytest.mark.page_size("64k")`, `@pytest.mark
     cells    options and markers to cells, a test for each
     guests   the fixtures
     failure  what a failed test leaves to look at
+    caveats  what a reader has to know of the kernels
 
 Tests that share a guest go to one worker, under `--dist loadgroup`, which is the default with this plugin;
 those with guests of their own go wherever a worker is free.
 """
 
+from harness.pytest_plugin.caveats import pytest_terminal_summary
 from harness.pytest_plugin.cells import (
     pytest_addoption,
     pytest_configure,
@@ -54,5 +56,6 @@ __all__ = [
     "pytest_generate_tests",
     "pytest_runtest_makereport",
     "pytest_runtest_teardown",
+    "pytest_terminal_summary",
     "subject",
 ]

@@ -22,6 +22,7 @@ from harness.matrix.judge import kernel_log
 from harness.matrix.patience import Patience
 from harness.matrix.record import CellEnded, Record
 from harness.matrix.run import Bench, expect_page_size, machine_spec, power_off, subject_of
+from harness.pytest_plugin.caveats import note
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
 from harness.smoke.subject import Subject
@@ -50,9 +51,12 @@ AHEAD = 1
 class GuestUnderTest:
     """A guest under test, which stays dead once it has died."""
 
-    def __init__(self, subject: Subject, cell: Cell, patience: Patience, *, shared: bool) -> None:
+    def __init__(
+        self, subject: Subject, cell: Cell, patience: Patience, *, shared: bool, caveat: str = ""
+    ) -> None:
         self.subject = subject
         self.cell = cell
+        self.caveat = caveat
         self.obituary = ""
         self.shared = shared
         self._patience = patience
@@ -147,7 +151,7 @@ def _guest(cell: Cell, bench: Bench, kernels: KernelStore, *, shared: bool) -> I
             why = f"{record.verdict.value}: {record.reason}" if record.reason else str(error)
             console = console_of(machines[-1]) if machines else ""
             pytest.fail("\n".join([f"{cell.id}: {why}", *record.diagnosis, console]), pytrace=False)
-        yield GuestUnderTest(subject, cell, patience, shared=shared)
+        yield GuestUnderTest(subject, cell, patience, shared=shared, caveat=kernel.caveat)
 
 
 def fail_for(problems: list[str], guest: GuestUnderTest, when: str) -> None:
@@ -181,6 +185,7 @@ def subject(request: pytest.FixtureRequest, granule_guest: GuestUnderTest) -> Su
     if granule_guest.obituary:
         pytest.fail(f"the guest had died before this test: {granule_guest.obituary}", pytrace=False)
     request.node.stash[GUEST] = granule_guest
+    note(request.node, granule_guest.caveat)
     _require(request, granule_guest.subject)
     return granule_guest.subject
 
@@ -195,6 +200,7 @@ def fresh_subject(
     """
     with _guest(granule_cell, granule_bench, granule_kernels, shared=False) as guest:
         request.node.stash[GUEST] = guest
+        note(request.node, guest.caveat)
         _require(request, guest.subject)
         yield guest.subject
         problems = guest.problems(end=False)
