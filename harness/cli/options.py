@@ -31,6 +31,7 @@ from harness.spec import Accel, Feature, PageSize
 __all__ = [
     "Setting",
     "guest_options",
+    "leave_out",
     "machine_options",
     "matrix_options",
     "parse_checks",
@@ -111,6 +112,17 @@ matrix_options = _adding(_MATRIX_OPTIONS)
 
 guest_options = _adding(_GUEST_OPTIONS)
 """The options of a command that puts something of the user's into a guest."""
+
+
+def leave_out(*names: str) -> Callable[[F], F]:
+    """Takes from a command those of the options below it whose place something of its own takes."""
+
+    def take(command: F) -> F:
+        parameters: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined]
+        parameters[:] = [one for one in parameters if one.name not in names]
+        return command
+
+    return take
 
 
 def program() -> str:

@@ -16,7 +16,7 @@ from harness.report.json import load_report, render_json
 from harness.report.junit import render_junit
 from harness.verdict import MatrixResult
 
-__all__ = ["load_report", "write_reports"]
+__all__ = ["load_report", "write_reports", "write_whole"]
 
 
 def write_reports(result: MatrixResult, directory: Path) -> tuple[Path, ...]:
@@ -28,7 +28,7 @@ def write_reports(result: MatrixResult, directory: Path) -> tuple[Path, ...]:
     writers = (("report.json", render_json), ("junit.xml", render_junit), ("report.html", render_html))
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return tuple(_replace(directory / name, render(result)) for name, render in writers)
+        return tuple(write_whole(directory / name, render(result)) for name, render in writers)
     except OSError as error:
         raise InfraError(
             f"the reports could not be written to {directory}: {error.strerror or error}. The verdicts above "
@@ -36,7 +36,8 @@ def write_reports(result: MatrixResult, directory: Path) -> tuple[Path, ...]:
         ) from error
 
 
-def _replace(path: Path, text: str) -> Path:
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file that appears whole or not at all, replacing the one before; raises OSError."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:

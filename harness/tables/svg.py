@@ -1,7 +1,7 @@
 """The drawing: an SVG document that needs no script, no network and no font of its own.
 
 Light or dark is the reader's choice (`prefers-color-scheme`); colour is never alone, as rights stand beside
-every block. May import this package.
+every block. May import this package and harness.report.drawing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from math import ceil
 from typing import Final
 from xml.etree import ElementTree as ET
 
+from harness.report.drawing import rect as _rect
+from harness.report.drawing import text as _text
 from harness.tables.block import Block, Grain, Kind
 from harness.tables.picture import Cell, Column, Picture
 from harness.tables.words import chunk, count, grouped, leaf_sign, safe, short_size, size
@@ -254,21 +256,3 @@ def _filled(
     _rect(parent, x, y, width, height, name)
     if grain in _PITCH_PX:
         _rect(parent, x, y, width, height, "", fill=f"url(#granule-{grain.name.lower()})")
-
-
-def _rect(
-    parent: ET.Element, x: float, y: float, width: float, height: float, name: str, *,
-    radius: float = 0, fill: str = "",
-) -> None:  # fmt: skip
-    attributes = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{width:.1f}", "height": f"{height:.1f}"}
-    attributes |= {"class": name} if name else {}
-    attributes |= {"rx": f"{radius:g}"} if radius else {}
-    attributes |= {"fill": fill} if fill else {}
-    ET.SubElement(parent, "rect", attributes)
-
-
-def _text(parent: ET.Element, x: float, y: float, text: str, name: str = "", *, anchor: str = "") -> None:
-    attributes = {"x": f"{x:.1f}", "y": f"{y:.1f}"}
-    attributes |= {"class": name} if name else {}
-    attributes |= {"text-anchor": anchor} if anchor else {}
-    ET.SubElement(parent, "text", attributes).text = text

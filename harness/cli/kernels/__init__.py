@@ -1,4 +1,4 @@
-"""`granule kernels`: what exists, getting it, and building what does not."""
+"""`granule kernels`: what exists, getting it, building what does not, and how large it all is."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import click
 from harness.cli.kernels.build import build
 from harness.cli.kernels.fetch import fetch
 from harness.cli.kernels.list import list_
+from harness.cli.kernels.size import size
 
 __all__ = ["kernels"]
 
 
 @click.group()
 def kernels() -> None:
-    """List, fetch and build kernels."""
+    """List, fetch, build and measure kernels."""
 
 
-for _command in (list_, fetch, build):
+for _command in (list_, fetch, build, size):
     kernels.add_command(_command)

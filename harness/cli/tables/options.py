@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from harness.cli.options import machine_options
+from harness.cli.options import leave_out, machine_options
 from harness.errors import UsageError
 from harness.smoke.check import BASE_MEMORY_MIB
 from harness.tables.half import Half
@@ -75,10 +75,7 @@ def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -
 def source_options(command: Command) -> Command:
     """The options of a guest to be booted, and of a file to be opened; goes below `click.command`."""
     # SOURCE takes the place of --kernel.
-    command = machine_options(_with(command, _SOURCE))
-    parameters: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined]
-    parameters[:] = [one for one in parameters if one.name != "kernels"]
-    return command
+    return leave_out("kernels")(machine_options(_with(command, _SOURCE)))
 
 
 def table_options(command: Command) -> Command:

@@ -12,19 +12,15 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from harness.cli.booted import booted
 from harness.cli.options import Setting
 from harness.cli.progress import KernelProgress
-from harness.deadline import Deadline
-from harness.errors import ChannelError, GuestGone, InfraError, UsageError
+from harness.errors import ChannelError, UsageError
 from harness.kernels.catalogue import Catalogue
 from harness.linux.symbols import Symboliser
 from harness.linux.vmcoreinfo import find_vmcoreinfo
-from harness.matrix.boot import Symbols, boot
 from harness.matrix.cell import Cell
-from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
-from harness.matrix.record import CellEnded, Record
-from harness.matrix.run import expect_page_size, machine_spec, subject_of
 from harness.qemu.machine import Machine
 from harness.report.terminal import make_console
 from harness.smoke import Check
@@ -155,40 +151,13 @@ def _kernels(names: tuple[str, ...], options: dict[str, Any]) -> list[tuple[str,
 @contextlib.contextmanager
 def _booted(cell: Cell, setting: Setting, console: Console) -> Iterator[Source]:
     """A guest, booted to its shell and stopped; it is ended when the caller is done with it."""
-    named = cell.kernel in setting.store.catalogue.names
-    kernel = setting.store.get(cell.kernel, beside=None if named else setting.beside)
-    setting.kernel_progress.close()
-    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
-    record = Record()
-    symbols = Symbols(kernel.running(cell.page_size))
-    console.print(f"granule: booting {cell.id}", soft_wrap=True)
-    spec = machine_spec(cell, kernel, setting.bench)
-    with contextlib.ExitStack() as stack:
-        try:
-            started = setting.bench.guests.start(
-                spec,
-                lambda machine: boot(machine, symbols, patience, record),
-                Deadline.after(patience.cell_s),
-            )
-            machine = started.machine
-            stack.callback(machine.close)
-            soon = Deadline.after(patience.boot_s)
-            subject = subject_of(cell, kernel, machine, patience, soon)
-            expect_page_size(subject, record)
-            said = subject.sh("grep -m1 ' _text$' /proc/kallsyms").text
-        except CellEnded as error:
-            raise InfraError(f"{cell.id}: {record.verdict.value}: {record.reason}") from error
-        except GuestGone as error:
-            raise InfraError(f"{cell.id}: the guest ended before it could be looked at: {error}") from error
-        console.print(f"granule: {cell.id} is up after {started.seconds:.1f} s, and stopped", soft_wrap=True)
+    with booted(cell, setting, console) as guest:
+        machine, kernel = guest.subject.machine, guest.subject.kernel
+        said = guest.subject.sh("grep -m1 ' _text$' /proc/kallsyms").text
+        console.print(f"granule: {cell.id} is up after {guest.seconds:.1f} s, and stopped", soft_wrap=True)
         with _stopped(machine, cell.id) as snapshot:
-            moved = _moved(symbols.get(), said)
-            yield Source(
-                snapshot=snapshot,
-                label=cell.id,
-                symbols=moved,
-                vmlinux=kernel.running(cell.page_size).vmlinux,
-            )
+            moved = _moved(guest.symbols.get(), said)
+            yield Source(snapshot=snapshot, label=cell.id, symbols=moved, vmlinux=kernel.vmlinux)
 
 
 @contextlib.contextmanager
