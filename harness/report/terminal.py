@@ -9,7 +9,7 @@ May import rich, harness.report.pairs, harness.report.wording, harness.verdict a
 from __future__ import annotations
 
 import io
-from typing import Final, TextIO
+from typing import IO, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +26,7 @@ MAX_DIAGNOSIS_LINES: Final = 24
 MAX_FIELD_CHARS: Final = 600
 
 
-def make_console(stream: TextIO | None = None, *, width: int | None = None) -> Console:
+def make_console(stream: IO[str] | None = None, *, width: int | None = None) -> Console:
     """A console on a stream (stdout when None) that takes guest text for text: no markup, no emoji."""
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
 

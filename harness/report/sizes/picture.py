@@ -21,11 +21,12 @@ from harness.report.wording import safe
 __all__ = ["STYLE", "render_picture"]
 
 _MARGIN: Final = 28.0
-_NAMES_PX: Final = 188.0
+_NAMES_PX: Final = 176.0
 _BARS_PX: Final = 520.0
-_NOTES_PX: Final = 190.0
-_WIDTH: Final = 2 * _MARGIN + _NAMES_PX + _BARS_PX + _NOTES_PX
+_FIGURES_PX: Final = 244.0
+_WIDTH: Final = 2 * _MARGIN + _NAMES_PX + _BARS_PX + _FIGURES_PX
 _LEFT: Final = _MARGIN + _NAMES_PX
+_FIGURES_X: Final = _LEFT + _BARS_PX + 18
 _BAR_PX: Final = 16.0
 _THIN_PX: Final = 11.0
 _STEP_PX: Final = 4.0
@@ -38,7 +39,7 @@ _LINES: Final = {
     "init": "init",
     "data": "data",
     "gaps": "gaps",
-    "bss": "bss (not in the file)",
+    "bss": "bss",
     "whole": "Image, parts not known",
     "gzip": Compressor.GZIP.title,
     "zstd": Compressor.ZSTD.title,
@@ -82,8 +83,8 @@ class _Page:
 
     def bar(
         self, parts: Iterable[tuple[str, int]], scale: float, height: float, mark_bytes: int | None
-    ) -> float:
-        """A stacked bar at the present height, and the base's mark; returns where the bar ends."""
+    ) -> None:
+        """A stacked bar at the present height, and the base's mark."""
         x = _LEFT
         for name, size_bytes in parts:
             width = max(size_bytes, 0) * scale
@@ -95,13 +96,12 @@ class _Page:
             x += width
         if mark_bytes is not None:
             rect(self.root, _LEFT + mark_bytes * scale - 0.75, self.y - 2, 1.5, height + 4, "mark")
-        return x
 
     def legend(self, names: Iterable[str]) -> None:
         """The colours that occur, in one line or more."""
         x = _MARGIN
         for name in names:
-            width = 24 + _LETTER_PX * len(_LINES[name]) + 10
+            width = 32 + _LETTER_PX * len(_LINES[name])
             if x + width > _WIDTH - _MARGIN:
                 x, self.y = _MARGIN, self.y + 20
             is_mark = name == "mark"
@@ -148,7 +148,7 @@ def _bss_bytes(comparison: Comparison, one: KernelSize) -> int:
 
 def _kernels(page: _Page, comparison: Comparison) -> None:
     base = comparison.base_kernel
-    words = f"KB of 1024 bytes. Percent and black marks: against {safe(base.label)}."
+    words = f"KB of 1024 bytes. Percent and black marks: against {safe(base.label)}. bss is not in the file."
     _heading(page, "Kernel sizes", words)
     parts = {
         one.label: [*_in_file(comparison, one), ("bss", _bss_bytes(comparison, one))]
@@ -165,33 +165,36 @@ def _kernels(page: _Page, comparison: Comparison) -> None:
         if number % 2 == 0:
             rect(page.root, _MARGIN / 2, page.y - 9, _WIDTH - _MARGIN, block_px + 18, "band", radius=6)
         text(page.root, _MARGIN, page.y + 12, _cut(safe(one.label), 24), "name")
-        text(page.root, _MARGIN, page.y + 28, _cut(safe(_about(one)), 30), "soft")
+        for number, words in enumerate(_about(one)):
+            text(page.root, _MARGIN, page.y + 28 + 15 * number, _cut(safe(words), 28), "soft")
         other = None if one is base else base.image_bytes
-        end = page.bar(parts[one.label], scale, _BAR_PX, other)
-        _figure(page, end, _BAR_PX, "Image", one.image_bytes, other)
+        page.bar(parts[one.label], scale, _BAR_PX, other)
+        _figures(page, _BAR_PX, "Image", one.image_bytes, other)
         page.y += _BAR_PX + _STEP_PX
         for each in Compressor:
             other = None if one is base else base.compressed[each]
-            end = page.bar([(each.program, one.compressed[each])], scale, _THIN_PX, other)
-            _figure(page, end, _THIN_PX, each.title, one.compressed[each], other)
+            page.bar([(each.program, one.compressed[each])], scale, _THIN_PX, other)
+            _figures(page, _THIN_PX, each.title, one.compressed[each], other)
             page.y += _THIN_PX + _STEP_PX
         page.y += _BLOCK_GAP_PX
 
 
-def _about(one: KernelSize) -> str:
+def _about(one: KernelSize) -> tuple[str, str]:
     kernel = one.kernel
     if kernel.members:
-        return f"{len(kernel.members)} kernels in one file"
-    return f"{kernel.page_size.label if kernel.page_size else 'boot-time'} pages, {kernel.release}"
+        return f"{len(kernel.members)} kernels in one file", kernel.release
+    return f"{kernel.page_size.label if kernel.page_size else 'boot-time'} pages", kernel.release
 
 
-def _figure(page: _Page, x: float, height: float, what: str, size_bytes: int, base_bytes: int | None) -> None:
-    """A bar's number beside it, and its difference."""
-    words = f"{what} {kb(size_bytes)} KB"
+def _figures(page: _Page, height: float, what: str, size_bytes: int, base_bytes: int | None) -> None:
+    """A bar's numbers, in columns at the right."""
+    y, kind = page.y + height / 2 + 4, "strong" if height == _BAR_PX else ""
+    text(page.root, _FIGURES_X, y, what, kind)
+    text(page.root, _FIGURES_X + 108, y, kb(size_bytes), kind, anchor="end")
     if base_bytes is not None:
-        words += f", {signed_percent(percent(size_bytes, base_bytes))} ({signed_kb(size_bytes - base_bytes)})"
-    x = min(x, _WIDTH - _MARGIN / 2 - 5.9 * len(words) - 8)
-    text(page.root, x + 8, page.y + height / 2 + 4, words, "strong" if what == "Image" else "")
+        more = signed_percent(percent(size_bytes, base_bytes))
+        text(page.root, _FIGURES_X + 166, y, more, kind, anchor="end")
+        text(page.root, _FIGURES_X + 226, y, signed_kb(size_bytes - base_bytes), kind, anchor="end")
 
 
 _GUEST_PARTS: Final = ("code", "rodata", "rwdata", "bss", "memmap", "other")
@@ -220,8 +223,8 @@ def _guests(page: _Page, comparison: Comparison) -> None:
         other = comparison.against(one)
         text(page.root, _MARGIN, page.y + 12, _cut(safe(one.label), 24), "name")
         lost, base = one.memory.lost_kib << 10, None if other is None else other.memory.lost_kib << 10
-        end = page.bar(row, scale, _BAR_PX, base)
-        _figure(page, end, _BAR_PX, "lost", lost, base)
+        page.bar(row, scale, _BAR_PX, base)
+        _figures(page, _BAR_PX, "lost", lost, base)
         if other is not None:
             text(page.root, _MARGIN, page.y + 26, _cut(f"against {safe(other.label)}", 30), "soft")
         page.y += _BAR_PX + _BLOCK_GAP_PX

@@ -212,7 +212,7 @@ def guest_sheet(comparison: Comparison) -> Sheet | None:
             *comparison.without_guest,
             *(f"{label}: its log has no Memory line" for label in silent),
             "lost: RAM given less MemTotal, what no program ever gets. code, rwdata, rodata, bss: by the "
-            "kernel's own Memory line. memmap: struct pages, by /proc/vmstat (6.11 and later; else in other). "
+            "kernel's own Memory line. memmap: struct pages, by /proc/vmstat (from 6.11 on; else in other). "
             "other: per-CPU areas, hash tables, page tables, gaps in the image. What the Memory line calls "
             "init is given back after the boot.",
         ),
