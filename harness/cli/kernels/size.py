@@ -111,23 +111,24 @@ def size(
     cache = setting.bench.cache if setting else Cache()
     store = setting.store if setting else KernelStore(cache, offline=options["offline"], progress=progress)
     wanted = _wanted(names, base, store, setting)
+    held_against = _base(base, wanted)
     wanted = _with_vmlinuxes(wanted, vmlinuxes)
     cells, without = _cells(wanted, setting)
     comparison = Comparison(
         kernels=tuple(measure(one.kernel, one.label, cache, progress) for one in wanted),
-        base=_base(base, wanted),
+        base=held_against,
         guests=tuple(_guest(cell, wanted, setting, console) for cell in cells if setting),
         without_guest=without,
     )
     progress.close()
-    if as_json:
-        click.echo(render_json(comparison), nl=False)
-    else:
-        print_comparison(comparison, make_console(sys.stdout))
     if picture is not None:
         _write(picture, render_picture(comparison))
     if page is not None:
         _write(page, render_page(comparison))
+    if as_json:
+        click.echo(render_json(comparison), nl=False)
+    else:
+        print_comparison(comparison, make_console(sys.stdout))
 
 
 def _wanted(

@@ -62,14 +62,14 @@ class Comparison:
     def against(self, guest: SizedGuest) -> SizedGuest | None:
         """The guest that this one is held against: one of its page size, which matters most, if there is any.
 
-        The base's, or else that of the kernel named first; without any, the base's first guest.
+        The base's, or else that of the kernel named first, which itself is held against the base's first.
         """
         same = [one for one in self.guests if one.page_size is guest.page_size]
         based = [one for one in same if one.kernel == self.base]
         first = (based or same)[0]
         if first is not guest:
             return first
-        if len(same) > 1 or guest.kernel == self.base:
+        if guest.kernel == self.base:
             return None
         return next((one for one in self.guests if one.kernel == self.base), None)
 
