@@ -23,7 +23,7 @@ __all__ = ["STYLE", "render_picture"]
 _MARGIN: Final = 28.0
 _NAMES_PX: Final = 176.0
 _BARS_PX: Final = 520.0
-_FIGURES_PX: Final = 244.0
+_FIGURES_PX: Final = 264.0
 _WIDTH: Final = 2 * _MARGIN + _NAMES_PX + _BARS_PX + _FIGURES_PX
 _LEFT: Final = _MARGIN + _NAMES_PX
 _FIGURES_X: Final = _LEFT + _BARS_PX + 18
@@ -193,8 +193,8 @@ def _figures(page: _Page, height: float, what: str, size_bytes: int, base_bytes:
     text(page.root, _FIGURES_X + 108, y, kb(size_bytes), kind, anchor="end")
     if base_bytes is not None:
         more = signed_percent(percent(size_bytes, base_bytes))
-        text(page.root, _FIGURES_X + 166, y, more, kind, anchor="end")
-        text(page.root, _FIGURES_X + 226, y, signed_kb(size_bytes - base_bytes), kind, anchor="end")
+        text(page.root, _FIGURES_X + 178, y, more, kind, anchor="end")
+        text(page.root, _FIGURES_X + 246, y, signed_kb(size_bytes - base_bytes), kind, anchor="end")
 
 
 _GUEST_PARTS: Final = ("code", "rodata", "rwdata", "bss", "memmap", "other")
