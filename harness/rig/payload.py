@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from pathlib import Path
 
+from harness.build.compiling import run_tool
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
-from harness.errors import InfraError
 from harness.paths import data_dir
 from harness.rig.layout import DEFINES
 from harness.rig.query import PAN_OPERATIONS
 
 __all__ = ["build_payload"]
 
-ASSEMBLE_S = 60
+WHAT = "the rig's payload"
 # All addresses are taken relative to pc, so that where it is linked does not matter.
 FLAGS = ("-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,-Ttext=0", "-Wl,-z,norelro", "-Werror")
 
@@ -35,19 +34,9 @@ def build_payload(toolchain: Toolchain, cache: Cache) -> Path:
 
     def build(directory: Path) -> None:
         linked = directory / "rig.elf"
-        _run(*toolchain.cc, *options, "-o", str(linked), str(source))
-        _run(toolchain.tool("objcopy"), "-O", "binary", str(linked), str(directory / "rig.bin"))
+        run_tool((*toolchain.cc, *options, "-o", str(linked), str(source)), making=WHAT)
+        flatten = (toolchain.tool("objcopy"), "-O", "binary", str(linked), str(directory / "rig.bin"))
+        run_tool(flatten, making=WHAT)
 
-    made = cache.make("payloads", digest.hexdigest()[:32], build, describe="the rig's payload")
+    made = cache.make("payloads", digest.hexdigest()[:32], build, describe=WHAT)
     return made / "rig.bin"
-
-
-def _run(*argv: str) -> None:
-    try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", check=False, timeout=ASSEMBLE_S
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InfraError(f"{argv[0]} could not make the rig's payload: {error}") from error
-    if done.returncode != 0:
-        raise InfraError(f"{argv[0]} could not make the rig's payload: {done.stderr.strip()[-1500:]}")
