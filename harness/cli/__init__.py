@@ -12,6 +12,7 @@ import click
 from harness import __version__
 from harness.cli.boot import boot
 from harness.cli.cache import cache
+from harness.cli.combine import combine
 from harness.cli.doctor import doctor
 from harness.cli.kernels import kernels
 from harness.cli.replay import replay
@@ -44,7 +45,7 @@ def granule() -> None:
     """Boot real arm64 kernels at 4K, 16K and 64K pages under QEMU, and say what was found."""
 
 
-for _command in (smoke, boot, run, replay, kernels, tables, cache, doctor):
+for _command in (smoke, boot, run, replay, kernels, combine, tables, cache, doctor):
     granule.add_command(_command)
 
 

@@ -21,9 +21,10 @@ BOOT_TIME = "boot-time"
 
 _SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
-_REQUIRED = frozenset({"name", "page_size", "source", "package", "suite", "purpose"})
+_REQUIRED = frozenset({"name", "page_size", "source", "purpose"})
+_FROM_DEBIAN = frozenset({"package", "suite"})
 _NAMES = frozenset({"name", "family", "suite", "package"})
-_OPTIONAL = frozenset({"family", "fragments", "steps"})
+_OPTIONAL = frozenset({"family", "fragments", "steps", "members"})
 
 
 class SourceKind(Enum):
@@ -31,11 +32,17 @@ class SourceKind(Enum):
 
     DEBIAN = "debian"
     BUILD = "build"
+    COMBINE = "combine"
 
     @property
     def is_built(self) -> bool:
         """True where getting it means minutes of compiling."""
         return self is SourceKind.BUILD
+
+    @property
+    def is_combined(self) -> bool:
+        """True where it is made of other kernels of the catalogue."""
+        return self is SourceKind.COMBINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +53,18 @@ class CatalogueKernel:
     page_size: PageSize | None
     """None for a boot-time kernel."""
     source: SourceKind
-    package: str
-    """Debian's name of the kernel metapackage or the source package."""
-    suite: str
-    """Debian's name of the release that carries it."""
     purpose: str
+    package: str = ""
+    """Debian's name of the kernel metapackage or the source package; empty for a combined one."""
+    suite: str = ""
+    """Debian's name of the release that carries it."""
     family: str = ""
     fragments: tuple[str, ...] = ()
     """Names of files in kernel-configs, without `.config`."""
     steps: int = 0
     """Lines that a first build prints, roughly."""
+    members: tuple[str, ...] = ()
+    """Names of the kernels that a combined one holds, one per page size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class Catalogue:
             raise InfraError(f"the kernel catalogue {path} wants 'schema = {_SCHEMA}' and [[kernel]] entries")
         kernels = tuple(_entry(fields, number, path) for number, fields in enumerate(data["kernel"], start=1))
         _refuse_clashes(kernels, path)
+        _check_members(kernels, path)
         return cls(kernels, path)
 
     @property
@@ -133,21 +143,21 @@ def _entry(fields: object, number: int, path: Path) -> CatalogueKernel:
 
 def _check_fields(fields: dict[str, object]) -> None:
     """Raise ValueError where a field is absent, unknown or of the wrong type."""
-    said = [f"lacks {name}" for name in sorted(_REQUIRED - fields.keys())]
-    said += [f"has unknown {name}" for name in sorted(fields.keys() - _REQUIRED - _OPTIONAL)]
+    required = _REQUIRED if fields.get("source") == SourceKind.COMBINE.value else _REQUIRED | _FROM_DEBIAN
+    said = [f"lacks {name}" for name in sorted(required - fields.keys())]
+    said += [f"has unknown {name}" for name in sorted(fields.keys() - required - _OPTIONAL)]
     if said:
         raise ValueError(", ".join(said))
-    for name in sorted((_REQUIRED | {"family"}) & fields.keys()):
+    for name in sorted((required | {"family"}) & fields.keys()):
         text = fields[name]
         if not isinstance(text, str) or not text.strip() or "\n" in text:
             raise ValueError(f"{name} must be one line of text")
         if name in _NAMES and not _NAME.fullmatch(text):
             raise ValueError(f"'{text}' is no {name}: use a-z, 0-9, '.' and '-'")
-    fragments = fields.get("fragments", [])
-    if not isinstance(fragments, list) or not all(
-        isinstance(f, str) and _NAME.fullmatch(f) for f in fragments
-    ):
-        raise ValueError("fragments must be a list of names")
+    for name in ("fragments", "members"):
+        names = fields.get(name, [])
+        if not isinstance(names, list) or not all(isinstance(n, str) and _NAME.fullmatch(n) for n in names):
+            raise ValueError(f"{name} must be a list of names")
     steps = fields.get("steps", 0)
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
         raise ValueError("steps must be a number")
@@ -164,6 +174,11 @@ def _kernel(fields: dict[str, Any]) -> CatalogueKernel:
         raise ValueError("a kernel that is built names its fragments")
     if fragments and not source.is_built:
         raise ValueError("only a kernel that is built has fragments")
+    members = tuple(fields.get("members", ()))
+    if source.is_combined and (len(members) < 2 or fields["page_size"] != BOOT_TIME):
+        raise ValueError(f"a combined kernel names two or three members, and its page_size is '{BOOT_TIME}'")
+    if members and not source.is_combined:
+        raise ValueError("only a combined kernel has members")
     try:
         page_size = None if fields["page_size"] == BOOT_TIME else PageSize.parse(fields["page_size"])
     except UsageError as error:
@@ -172,12 +187,13 @@ def _kernel(fields: dict[str, Any]) -> CatalogueKernel:
         name=fields["name"],
         page_size=page_size,
         source=source,
-        package=fields["package"],
-        suite=fields["suite"],
         purpose=fields["purpose"],
+        package=fields.get("package", ""),
+        suite=fields.get("suite", ""),
         family=fields.get("family", ""),
         fragments=fragments,
         steps=fields.get("steps", 0),
+        members=members,
     )
 
 
@@ -199,4 +215,16 @@ def _refuse_clashes(kernels: tuple[CatalogueKernel, ...], path: Path) -> None:
             raise InfraError(
                 f"the kernel catalogue {path} has two kernels of family {kernel.family} "
                 "with the same page size: " + " and ".join(twin.name for twin in twins)
+            )
+
+
+def _check_members(kernels: tuple[CatalogueKernel, ...], path: Path) -> None:
+    """A combined kernel's members are kernels of the catalogue, each of a page size of its own."""
+    by_name = {kernel.name: kernel for kernel in kernels}
+    for kernel in kernels:
+        sizes = [by_name[name].page_size if name in by_name else None for name in kernel.members]
+        if None in sizes or len(set(sizes)) < len(sizes):
+            raise InfraError(
+                f"kernel {kernel.name} in the catalogue {path}: its members must be kernels of the catalogue "
+                "with different page sizes"
             )

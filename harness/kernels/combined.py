@@ -56,7 +56,8 @@ class Member:
     """Of the unpacked Image."""
     offset: int
     packed_bytes: int
-    bytes: int
+    size_bytes: int
+    """Unpacked."""
     image_bytes: int
     """Memory it takes, .bss included."""
     text_offset: int
@@ -66,7 +67,7 @@ class Member:
         name = self.name.encode(errors="replace")[: 64 - 1]
         return _MEMBER.pack(
             *(self.page_size.value, self.packing.value, self.crc32, 0, self.offset, self.packed_bytes),
-            *(self.bytes, self.image_bytes, self.text_offset, 0, name),
+            *(self.size_bytes, self.image_bytes, self.text_offset, 0, name),
         )
 
     @classmethod
@@ -87,7 +88,7 @@ class Member:
             crc32=crc32,
             offset=offset,
             packed_bytes=size,
-            bytes=unpacked_bytes,
+            size_bytes=unpacked_bytes,
             image_bytes=image_bytes,
             text_offset=text_offset,
         )
@@ -119,7 +120,7 @@ def assemble(
                 crc32=crc32,
                 offset=offset,
                 packed_bytes=packed_bytes,
-                bytes=size_bytes,
+                size_bytes=size_bytes,
                 image_bytes=header.image_size_bytes,
                 text_offset=header.text_offset,
             )
@@ -158,11 +159,11 @@ def extract(path: Path, member: Member, into: Path) -> None:
     with into.open("wb") as out, _contents(path, member) as blocks:
         for block in blocks:
             written += len(block)
-            if written > member.bytes:
+            if written > member.size_bytes:
                 break
             crc32 = zlib.crc32(block, crc32)
             out.write(block)
-    if (written, crc32) != (member.bytes, member.crc32):
+    if (written, crc32) != (member.size_bytes, member.crc32):
         raise UsageError(
             f"{path} is a combined Image, and its {member.page_size.label} kernel is corrupt: it is not what "
             "the member table has the length and CRC-32 of. Combine it again."

@@ -12,6 +12,7 @@ from elftools.elf.elffile import ELFFile
 
 from harness.cache import Cache
 from harness.errors import UsageError
+from harness.kernels.combine import members_of_file, releases
 from harness.kernels.copied import copied, shown
 from harness.kernels.kernel import Kernel
 from harness.kernels.record import sha256_of
@@ -41,18 +42,24 @@ def kernel_from_file(cache: Cache, path: Path, beside: Beside | None = None) -> 
     """The Kernel in a file: Image, Image.gz or EFI zboot, copied into the cache, the latter two unpacked.
 
     The page size comes from the header, the release from the banner, the configuration from the Image itself
-    (IKCONFIG) unless given. Raises UsageError naming what is wrong with a file.
+    (IKCONFIG) unless given. A combined Image has members, with what their own Images say. Raises UsageError
+    naming what is wrong with a file.
     """
     beside = beside or Beside()
     path = path.absolute()
     directory = copied(cache, path)
     image = directory / "Image"
+    members = members_of_file(cache, image)
+    if members:
+        _refuse_beside(path, beside, members)
     banner = linux_banner(image)
     release = linux_release(banner) if banner else _UNKNOWN
+    if members:
+        release = releases(members)
     config = beside.config
     if config is not None:
         read_config(config)
-    elif (directory / "config").exists():
+    elif (directory / "config").exists() and not members:
         config = directory / "config"
     if beside.vmlinux is not None:
         _check_vmlinux(beside.vmlinux)
@@ -72,7 +79,8 @@ def kernel_from_file(cache: Cache, path: Path, beside: Beside | None = None) -> 
         initrd=beside.initrd,
         vmlinux=beside.vmlinux,
         cmdline=beside.cmdline,
-        is_boot_time=boot_time_page_size(image),
+        is_boot_time=bool(members) or boot_time_page_size(image),
+        members=members,
     )
 
 
@@ -106,6 +114,17 @@ def kernel_from_tree(cache: Cache, tree: Path, beside: Beside | None = None) -> 
         ),
     )
     return replace(kernel, name=_name(tree), origin=f"the build tree {shown(tree)}")
+
+
+def _refuse_beside(path: Path, beside: Beside, members: tuple[Kernel, ...]) -> None:
+    """What belongs to one kernel cannot be given for several."""
+    for option in ("modules", "config", "vmlinux"):
+        if getattr(beside, option) is not None:
+            names = ", ".join(member.name for member in members)
+            raise UsageError(
+                f"--{option} goes with one kernel, and {shown(path)} is a combined Image with {names}. Leave "
+                "it out, or give the kernels one by one."
+            )
 
 
 def _name(path: Path) -> str:

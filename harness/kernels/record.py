@@ -14,7 +14,7 @@ from harness.kernels.kernel import Kernel
 from harness.linux.image import Image, boot_time_page_size, linux_banner, linux_release, read_image
 from harness.spec import PageSize
 
-__all__ = ["KIND", "Record", "describe_image", "find_made", "sha256_of"]
+__all__ = ["KIND", "Record", "describe_image", "find_made", "find_sha256", "sha256_of"]
 
 KIND = "kernels"
 """The cache's kind of entry for kernels."""
@@ -86,6 +86,17 @@ def find_made(cache: Cache, recipe: str) -> tuple[Path, Record] | None:
             path = cache.find(KIND, key)
             if path is not None:
                 return path, record
+    return None
+
+
+def find_sha256(cache: Cache, sha256: str, name: str) -> Kernel | None:
+    """The cached kernel whose Image has that hash, under that name."""
+    for key in cache.keys(KIND):
+        record = Record.read(cache.entry(KIND, key))
+        if record is not None and record.image_sha256 == sha256:
+            path = cache.find(KIND, key)
+            if path is not None:
+                return record.kernel(path, name)
     return None
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness.cache import Cache
 from harness.errors import UsageError
-from harness.kernels.catalogue import Catalogue, CatalogueKernel
+from harness.kernels.catalogue import Catalogue, CatalogueKernel, SourceKind
+from harness.kernels.combine import CombinedKernels
 from harness.kernels.copied import shown
 from harness.kernels.debian import DebianKernels
 from harness.kernels.file import Beside, kernel_from_file, kernel_from_tree
@@ -27,11 +28,19 @@ class KernelState(Enum):
     CACHED = "cached"
     NOT_FETCHED = "not fetched"
     NOT_BUILT = "not built"
+    NOT_COMBINED = "not combined"
 
     @property
     def is_ready(self) -> bool:
         """True where neither network nor compiler is needed."""
         return self is KernelState.CACHED
+
+
+_ABSENT = {
+    SourceKind.DEBIAN: KernelState.NOT_FETCHED,
+    SourceKind.BUILD: KernelState.NOT_BUILT,
+    SourceKind.COMBINE: KernelState.NOT_COMBINED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +81,12 @@ class KernelStore:
         self._wanted = ""
         self.catalogue = catalogue or Catalogue.load()
         self._source = SourceKernels(cache, self.catalogue, progress=self._tell)
+        self._combined = CombinedKernels(
+            cache,
+            find=lambda name: self._find(self.catalogue.find(name)),
+            get=lambda name, refresh: self.get(name, refresh=refresh),
+            progress=self._tell,
+        )
 
     def get(self, name: str, *, beside: Beside | None = None, refresh: bool = False) -> Kernel:
         """The kernel of that name, fetched or built when the cache lacks it, or the one in that file or tree.
@@ -91,6 +106,8 @@ class KernelStore:
                 f"not with '{name}'"
             )
         wanted = self.catalogue.find(name)
+        if wanted.source.is_combined:
+            return self._combined.get(wanted, refresh=refresh)
         self._wanted = name
         if wanted.source.is_built:
             return self._source.get(wanted, offline=self._offline, refresh=refresh)
@@ -102,7 +119,8 @@ class KernelStore:
         wanted = self.catalogue.find(name)
         if not wanted.source.is_built:
             built = ", ".join(kernel.name for kernel in self.catalogue.kernels if kernel.source.is_built)
-            raise UsageError(f"{name} is a packaged kernel; a tree is built like one of: {built}")
+            kind = "combined" if wanted.source.is_combined else "packaged"
+            raise UsageError(f"{name} is a {kind} kernel; a tree is built like one of: {built}")
         self._wanted = name
         return self._source.build_tree(wanted, tree)
 
@@ -116,11 +134,17 @@ class KernelStore:
         return tuple(kernel.name for kernel in self.catalogue.expand(name))
 
     def available(self, name: str) -> bool:
-        """True where `get` needs neither network nor build; raises UsageError for an unknown name."""
+        """True where `get` needs neither network nor kernel build; raises UsageError for an unknown name.
+
+        A combined kernel is available when its members are: putting it together takes a second.
+        """
         if is_path(name, self.catalogue):
             path = _path(name)
             return _asked(path, path.exists)
-        return self._find(self.catalogue.find(name)) is not None
+        wanted = self.catalogue.find(name)
+        if wanted.source.is_combined:
+            return self._combined.members(wanted) is not None
+        return self._find(wanted) is not None
 
     def list(self) -> tuple[KernelRow, ...]:
         """A row for each kernel of the catalogue, without network."""
@@ -129,7 +153,7 @@ class KernelStore:
     def _row(self, wanted: CatalogueKernel) -> KernelRow:
         kernel = self._find(wanted)
         if kernel is None:
-            state = KernelState.NOT_BUILT if wanted.source.is_built else KernelState.NOT_FETCHED
+            state = _ABSENT[wanted.source]
             return KernelRow(
                 name=wanted.name, page_size=wanted.page_size, state=state, purpose=wanted.purpose
             )
@@ -145,6 +169,8 @@ class KernelStore:
         )
 
     def _find(self, wanted: CatalogueKernel) -> Kernel | None:
+        if wanted.source.is_combined:
+            return self._combined.find(wanted)
         if wanted.source.is_built:
             return self._source.find(wanted)
         return self._debian(wanted).find(wanted.package, wanted.name)

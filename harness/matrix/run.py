@@ -26,6 +26,7 @@ from harness.matrix.patience import Patience
 from harness.matrix.post_mortem import PostMortem
 from harness.matrix.record import CellEnded, Record
 from harness.qemu.machine import CLEAN_END, Machine
+from harness.qemu.placing import refuse_small_memory
 from harness.qemu.probe import Qemu
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
@@ -54,7 +55,10 @@ class Bench:
 
 
 def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
-    """The machine that a cell runs on; makes initramfs and disks where the cache lacks them."""
+    """The machine that a cell runs on; makes initramfs and disks where the cache lacks them.
+
+    Raises UsageError where its memory is too small for the kernel.
+    """
     words = (
         "console=ttyAMA0",
         # The kernel log is judged, so all of it has to come, whatever `quiet` or the configuration says.
@@ -64,7 +68,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         cell.cmdline,
         *(cell.exact.kernel_words if cell.exact is not None else ()),
     )
-    return MachineSpec(
+    spec = MachineSpec(
         kernel=kernel.image,
         initrd=bench.guest.initramfs(kernel.running(cell.page_size)),
         cmdline=" ".join(word for word in words if word),
@@ -77,6 +81,8 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         wire=Wire() if cell.exact is None else None,
         exact=cell.exact,
     )
+    refuse_small_memory(spec)
+    return spec
 
 
 def subject_of(
