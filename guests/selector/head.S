@@ -149,6 +149,15 @@ probe_memory_load:
 
 	.globl	stop
 stop:
+	/* A second, for whoever watches the console, or has yet to connect to a monitor. */
+	mrs	x10, cntfrq_el0
+	isb
+	mrs	x11, cntvct_el0
+1:	isb
+	mrs	x12, cntvct_el0
+	sub	x12, x12, x11
+	cmp	x12, x10
+	b.lo	1b
 	/* Whoever entered us at EL1 answers HVC, and at EL2 SMC, where there is PSCI at all. */
 	mov	w0, #SYSTEM_OFF_LOW
 	movk	w0, #SYSTEM_OFF_HIGH, lsl #16

@@ -37,6 +37,10 @@ class Qmp:
         sock.setblocking(False)
         try:
             self._wait(self._client.connect(sock), deadline, "QEMU's monitor")
+        except AssertionError as error:
+            # qemu.qmp asserts that the session is up, which it is not where QEMU ended a moment ago.
+            self._loop.close()
+            raise ChannelError("QEMU's monitor: the connection broke") from error
         except ChannelError:
             self._loop.close()
             raise
