@@ -304,6 +304,7 @@ def test_where_it_cannot_run(combine: Combine, run: Callable[..., Said]) -> None
     for features in ((), (Feature.EL2,)):
         said = run(loader(combine(), tree=None), features=features)
         assert re.fullmatch(
-            r"granule selector: exception, ESR 0x9[67][0-9a-f]{4}10, ELR 0x[0-9a-f]+, FAR 0x1000000000; powering off",
+            "granule selector: exception, "
+            "ESR 0x9[67][0-9a-f]{4}10, ELR 0x[0-9a-f]+, FAR 0x1000000000; powering off",
             said.selector,
         )
