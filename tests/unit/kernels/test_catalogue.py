@@ -34,6 +34,16 @@ purpose = "testing"
 """
 
 
+COMBINED = """\
+[[kernel]]
+name = "both"
+page_size = "boot-time"
+source = "combine"
+members = ["small-4k", "big-16k"]
+purpose = "testing"
+"""
+
+
 def load(tmp_path: Path, text: str) -> Catalogue:
     (tmp_path / "tiny.config").write_text("CONFIG_ARM64=y\n")
     (tmp_path / "catalogue.toml").write_text(text)
@@ -78,6 +88,13 @@ def test_boot_time_kernels_have_no_page_size(tmp_path: Path) -> None:
     assert load(tmp_path, f"schema = 1\n{text}").kernels[0].page_size is None
 
 
+def test_combined_kernels_name_their_members(tmp_path: Path) -> None:
+    """A kernel made of others has their names and no package."""
+    both = load(tmp_path, f"schema = 1\n{COMBINED}\n{BUILT}\n{PACKAGED}").find("both")
+    assert both.source.is_combined
+    assert (both.members, both.page_size, both.package) == (("small-4k", "big-16k"), None, "")
+
+
 def test_unknown_name_gets_the_near_miss(tmp_path: Path) -> None:
     """An unknown name lists those there are and the nearest; a family's name lists its kernels."""
     catalogue = load(tmp_path, f"schema = 1\n{BUILT}\n{PACKAGED}")
@@ -103,7 +120,7 @@ def test_unknown_name_gets_the_near_miss(tmp_path: Path) -> None:
         ("schema = 1\n" + BUILT.replace('"4k"', "4"), "page_size must be one line of text"),
         (
             "schema = 1\n" + BUILT.replace('"build"', '"magic"'),
-            "source is 'magic', wanted 'debian' or 'build'",
+            "source is 'magic', wanted 'debian' or 'build' or 'combine'",
         ),
         ("schema = 1\n" + BUILT.replace("tiny", "none"), "its fragment none.config does not exist"),
         ("schema = 1\n" + BUILT.replace('"tiny"', '"../x"'), "fragments must be a list of names"),
@@ -114,6 +131,26 @@ def test_unknown_name_gets_the_near_miss(tmp_path: Path) -> None:
         ("schema = 1\n" + BUILT + BUILT, "has small-4k twice"),
         ("schema = 1\n" + BUILT + BUILT.replace("small-4k", "other"), "small-4k and other"),
         ("schema = 1\n" + BUILT.replace('"small"', '"small-4k"'), "both as a kernel and as a family"),
+        (
+            "schema = 1\n" + BUILT.replace("steps = 10", "members = ['x']"),
+            "only a combined kernel has members",
+        ),
+        ("schema = 1\n" + COMBINED.replace(', "big-16k"', ""), "both in .*names two or three members"),
+        ("schema = 1\n" + COMBINED.replace("boot-time", "4k"), "page_size is 'boot-time'"),
+        (
+            "schema = 1\n" + COMBINED.replace('["small-4k", "big-16k"]', '"x"'),
+            "members must be a list of names",
+        ),
+        ("schema = 1\n" + COMBINED + 'suite = "trixie"\n', "has unknown suite"),
+        ("schema = 1\n" + COMBINED + BUILT, "its members must be kernels of the catalogue"),
+        (
+            "schema = 1\n" + COMBINED + BUILT + PACKAGED.replace('"16k"', '"4k"'),
+            "with different page sizes",
+        ),
+        (
+            "schema = 1\n" + COMBINED.replace("big-16k", "both") + BUILT,
+            "its members must be kernels of the catalogue",
+        ),
     ],
 )
 def test_mistakes_are_explained(tmp_path: Path, text: str, said: str) -> None:
