@@ -58,7 +58,7 @@ class Start:
 
 
 def cpu_ms_of(pid: int) -> float:
-    """Processor time that all threads of a process have had (Linux Documentation/scheduler/sched-stats.rst)."""
+    """What all threads of a process have run (Linux Documentation/scheduler/sched-stats.rst)."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e6
 

@@ -33,7 +33,7 @@ def table(tmp_path: Path, request: pytest.FixtureRequest) -> bytearray:
     return bytearray(out.getvalue()[TABLE_AT : TABLE_AT + TABLE_BYTES])
 
 
-def is_sound(ask: Ask, table: bytes, *, sign: bool = True, selector_bytes: int = SELECTOR_BYTES) -> bool:
+def is_sound(ask: Ask, table: bytearray, *, sign: bool = True, selector_bytes: int = SELECTOR_BYTES) -> bool:
     """The selector's judgement; `sign` makes the checksum right first."""
     signed = bytearray(table)
     if sign:

@@ -181,8 +181,12 @@ def test_a_file_of_the_users(
         assert member.release == f"6.1-{member.page_size.token}"
         assert member.config is not None
         assert member.config.read_text() == f"CONFIG_X_{member.page_size.token.upper()}=y\n"
-    for option in ("modules", "config", "vmlinux"):
-        beside = Beside(**{option: tmp_path / "my-4k"})
+    here = tmp_path / "my-4k"
+    for option, beside in (
+        ("modules", Beside(modules=here)),
+        ("config", Beside(config=here)),
+        ("vmlinux", Beside(vmlinux=here)),
+    ):
         with pytest.raises(UsageError, match=f"--{option} goes with one kernel"):
             store.get(str(tmp_path / "Image"), beside=beside)
     assert store.get(str(tmp_path / "Image"), beside=Beside(cmdline="quiet")).cmdline == "quiet"

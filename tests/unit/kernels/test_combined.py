@@ -15,7 +15,6 @@ import pytest
 from harness.errors import ToolMissing, UsageError
 from harness.kernels import combined
 from harness.kernels.combined import MemberPacking, assemble, extract, read_members
-from harness.linux import lz4
 from harness.linux.image import read_image
 from harness.spec import PageSize
 
@@ -137,7 +136,7 @@ def test_lz4(selector: bytes, write: Write, tmp_path: Path) -> None:
 
 def test_lz4_is_named_when_missing(selector: bytes, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the lz4 program its package is named."""
-    monkeypatch.setattr(lz4.shutil, "which", lambda _name: None)
+    monkeypatch.setattr("harness.linux.lz4.shutil.which", lambda _name: None)
     with pytest.raises(ToolMissing, match="apt-get install lz4"):
         combine(selector, write(K4, K64), lz4=True)
 
@@ -167,7 +166,7 @@ def test_other_files_have_no_members(tmp_path: Path, make_image: MakeImage) -> N
         assert read_members(tmp_path / "file") == ()
 
 
-REFUSED = (
+REFUSED: tuple[tuple[list[int], dict[str, int], str], ...] = (
     ([K4], {}, "holds two or three kernels"),
     ([K4, K64, K4], {}, "kernel-0 and kernel-2 are both 4K kernels"),
     ([K4, 0x8], {}, "kernel-1 says no page size"),
