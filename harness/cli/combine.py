@@ -33,7 +33,9 @@ __all__ = ["combine"]
     metavar="FILE",
     help="The Image to write. It appears whole or not at all; an older file is replaced.",
 )
-@click.option("--lz4", is_flag=True, help="Pack the kernels: a third of the size, slower to start.")
+@click.option(
+    "--lz4", is_flag=True, help="Pack the kernels: under half of the size; large kernels start later."
+)
 @click.option("--offline", is_flag=True, help="Take only kernels that are in the cache.")
 def combine(kernels: tuple[str, ...], output: Path, lz4: bool, offline: bool) -> None:  # fmt: skip
     """Make one arm64 Image of two or three kernels, of which arm64.pagesize= on its command line picks one.

@@ -52,6 +52,8 @@ class Said:
     other_arguments: int = 0
     filling: int = 0
     daif: int = 0
+    vectors: int = 0
+    """VBAR, which is 0 when QEMU starts."""
 
     @property
     def page_size(self) -> PageSize | None:
@@ -147,6 +149,7 @@ def test_each_kernel_as_the_protocol_wants(
     assert said == Said(
         "", pages=PAGES[size], el=2 if features else 1, mmu=0, at_pa=FIRST_2_MIB, tree_pa=said.tree_pa,
         tree_magic=FDT_MAGIC_READ, other_arguments=0, filling=filling_of(size), daif=DAIF_MASKED,
+        vectors=0,
     )  # fmt: skip
     assert said.tree_pa % 8 == 0
 

@@ -76,6 +76,7 @@ enter:
 	hex	x21
 	mrs	x4, daif
 	hex	x4
+	hex	x28
 	mov	x4, #'>'
 	str	w4, [x27]
 	mov	x4, #'\n'

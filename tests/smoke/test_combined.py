@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 
 from harness.kernels.kernel import Kernel
 from harness.kernels.store import KernelStore
+from harness.matrix.budget import guest_memory_mib
 from harness.matrix.cell import Request
+from harness.matrix.guests import Guests
 from harness.matrix.plan import plan
 from harness.matrix.run import Bench, run_cell
 from harness.qemu.machine import Machine
@@ -24,32 +29,37 @@ def combined(granule_kernels: KernelStore) -> Kernel:
     return granule_kernels.get(KERNEL)
 
 
-def test_every_page_size(granule_bench: Bench, granule_kernels: KernelStore, combined: Kernel) -> None:
+@pytest.fixture(scope="module")
+def bench(granule_bench: Bench) -> Iterator[Bench]:
+    """Guests that are booted: a clone has been through the selector before."""
+    with Guests(granule_bench.cache, granule_bench.qemu, cold=True, total_mib=guest_memory_mib()) as guests:
+        yield replace(granule_bench, guests=guests)
+
+
+def test_every_page_size(bench: Bench, granule_kernels: KernelStore, combined: Kernel) -> None:
     """Each cell passes, at the page size that was asked for, and all of them booted the same file."""
-    cells = plan(Request(kernels=(KERNEL,), accel=Accel.TCG), granule_kernels, granule_bench.qemu).cells
+    cells = plan(Request(kernels=(KERNEL,), accel=Accel.TCG), granule_kernels, bench.qemu).cells
     assert {cell.page_size for cell in cells} == set(PageSize)
     for cell in cells:
-        result = run_cell(cell, combined, granule_bench, lambda _: None)
+        result = run_cell(cell, combined, bench, lambda _: None)
         assert result.verdict is Verdict.PASS, f"{cell.id}: {result.reason}\n{result.console[-2000:]}"
         assert result.page_size_in_force is cell.page_size
         assert str(combined.image) in result.provenance["argv"]
         assert "granule selector:" not in result.console
 
 
-def test_a_size_that_the_cpu_lacks(
-    granule_bench: Bench, granule_kernels: KernelStore, combined: Kernel
-) -> None:
+def test_a_size_that_the_cpu_lacks(bench: Bench, granule_kernels: KernelStore, combined: Kernel) -> None:
     """On a CPU without 16K pages the 64K kernel boots; console and verdict both say so."""
     asked = Request(
         kernels=(KERNEL,), page_sizes=(PageSize.K16,), cpus=("cortex-a57",), accel=Accel.TCG, force=True
     )
-    cell = plan(asked, granule_kernels, granule_bench.qemu).cells[0]
+    cell = plan(asked, granule_kernels, bench.qemu).cells[0]
     consoles: list[str] = []
 
     def keep(machine: Machine) -> None:
         consoles.append(machine.transcript.content().decode(errors="replace"))
 
-    result = run_cell(cell, combined, granule_bench, lambda _: None, keep)
+    result = run_cell(cell, combined, bench, lambda _: None, keep)
     assert result.verdict is Verdict.WRONG_PAGE_SIZE
     assert result.page_size_in_force is PageSize.K64
     assert consoles[0].startswith("granule selector: this CPU has no 16K pages; starting the 64K kernel")

@@ -106,6 +106,8 @@ def test_where_bootargs_count(ask: Ask) -> None:
     assert read_tree(ask, flatten(Node(children=[deeper])))[:2] == (True, None)
     assert read_tree(ask, flatten(Node(properties=[args])))[:2] == (True, None)
     assert read_tree(ask, flatten(Node(children=[Node("x", children=[Node("chosen", [args])])])))[1] is None
+    before = Node("x", children=[Node("chosen", [("bootargs", b"two\0")])])
+    assert read_tree(ask, flatten(Node(children=[before, Node("chosen", [args])])))[1] == b"one"
     unended = Node("chosen", [("bootargs", b"no end"), ("bootargsx", b"other\0")])
     assert read_tree(ask, flatten(Node(children=[unended])))[:2] == (True, b"no end")
     assert read_tree(ask, flatten(Node(children=[Node("chosen", [("bootargs", b"")])])))[:2] == (True, b"")
