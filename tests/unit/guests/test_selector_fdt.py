@@ -113,6 +113,21 @@ def test_where_bootargs_count(ask: Ask) -> None:
     assert read_tree(ask, flatten(Node(children=[Node("chosen", [("bootargs", b"")])])))[:2] == (True, b"")
 
 
+def test_a_property_at_the_very_end(ask: Ask) -> None:
+    """A value whose padding would lie behind the structure block, which ends the tree, is not skipped past."""
+    structure = word(BEGIN_NODE) + bytes(4) + word(PROP) + word(5) + word(0) + b"value"
+    header = struct.pack(">10I", MAGIC, 60 + len(structure), 60, 56, 40, 17, 16, 0, 4, len(structure))
+    assert read_tree(ask, header + bytes(16) + b"abc\0" + structure) == (False, None, 0, 0)
+
+
+def test_names_outside_of_the_strings(ask: Ask) -> None:
+    """A property whose name lies behind the strings block, or wraps around to before it, breaks the tree."""
+    tree = flatten(Node(children=[Node("chosen", [("bootargs", b"x\0")])]))
+    at = tree.index(word(PROP) + word(2)) + 8
+    for name in (9, 0x7FFFFFFF, 0xFFFFFFFF, 0x100000000 - 56):
+        assert read_tree(ask, tree[:at] + word(name) + tree[at + 4 :])[0] is False
+
+
 def test_versions_of_trees(ask: Ask) -> None:
     """A tree that a reader of version 17 can read is read, and no other."""
     root = Node(children=[Node("chosen", [("bootargs", b"x\0")])])
