@@ -212,9 +212,12 @@ def signed(image: bytearray) -> bytes:
     return bytes(image)
 
 
-@pytest.mark.parametrize("text_offset", [0x80000, 0x1FF000])
+@pytest.mark.parametrize("text_offset", [0x6000, 0x80000, 0x1FF000])
 def test_text_offset(combine: Combine, run: Callable[..., Said], text_offset: int) -> None:
-    """A kernel with a text_offset lies that far from the 2 MiB boundary, and is moved up to there whole."""
+    """A kernel with a text_offset lies that far from the 2 MiB boundary, and is moved up to there whole.
+
+    At 0x6000 it lies over part of its own copy in the file.
+    """
     said = run(combine(text_offset=text_offset), "arm64.pagesize=4k")
     assert (said.at_pa, said.filling) == (FIRST_2_MIB + text_offset, filling_of(PageSize.K4))
 
