@@ -94,7 +94,7 @@ def test_shellcheck_needs_no_git(checkout: Path) -> None:
     checked = set(calls(checkout, "shellcheck ")[0].split()[1:])
     assert checked == {
         ".ci/run", "harness/spawn.sh", "scripts/bench-boot", "scripts/bench-clones",
-        "scripts/bench-tables", "scripts/bootstrap",
+        "scripts/bench-selector", "scripts/bench-tables", "scripts/bootstrap",
         "scripts/new",
         "scripts/smoke", "scripts/test",
     }  # fmt: skip
