@@ -13,7 +13,7 @@ from harness.kernels.catalogue import CatalogueKernel
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore, is_path
 from harness.linux.pagesize_option import OPTION
-from harness.matrix.asking import BY_SIZE, Asking, askings_for
+from harness.matrix.asking import BY_SIZE, LACKING, Asking, askings_for
 from harness.matrix.cell import Cell, Request, check_groups
 from harness.matrix.exact import NEVER_EXACT
 from harness.qemu.probe import CpuModel, resolve_accel
@@ -53,10 +53,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """A kernel name and the page size it has to be; None where it may be any."""
+    """A kernel name, and the page sizes that it can have."""
 
     name: str
-    only: PageSize | None
+    sizes: tuple[PageSize, ...]
     is_boot_time: bool = False
     is_file: bool = False
 
@@ -82,7 +82,9 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
         if candidate.is_boot_time and BY_SIZE not in request.askings:
             continue
         for cpu, model in models.items():
-            reason = absent or _mismatch(candidate, size) or _no_granule(size, cpu, model, qemu, accel)
+            reason = (
+                absent or _mismatch(candidate, size) or _no_granule(candidate, size, cpu, model, qemu, accel)
+            )
             if reason and not (request.force and not absent):
                 skipped.append(Skipped(id=f"{size.token}-{candidate.name}-{cpu}", reason=reason))
                 continue
@@ -95,12 +97,13 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
         )
     for candidate in chosen_at_boot:
         for cpu, model in models.items():
-            if model.granules:
-                for asking in askings_for(request.askings, model.granules):
-                    due = asking.due(model.granules)
+            granules = model.granules & set(candidate.sizes)
+            if granules:
+                for asking in askings_for(request.askings, granules):
+                    due = asking.due(granules)
                     cells += _cells(candidate, due, cpu, accel, _short(request), asking)
             elif set(request.askings) != {BY_SIZE}:
-                reason = f"CPU {cpu} does not tell its granules: what is due without a size is not known"
+                reason = f"CPU {cpu} has, or tells, no granule of this kernel: nothing is due without a size"
                 skipped.append(Skipped(id=f"ask-{candidate.name}-{cpu}", reason=reason))
     if not cells:
         reasons = sorted({entry.reason for entry in skipped}) or ["no kernel and no page size were named"]
@@ -114,7 +117,7 @@ def _pairs(
     """Each kernel with each page size it is asked for, and why there is none of that size (or nothing)."""
     if not request.kernels:
         for size in request.page_sizes or tuple(PageSize):
-            yield _Candidate(name=DEFAULT_KERNELS[size], only=size), size, ""
+            yield _Candidate(name=DEFAULT_KERNELS[size], sizes=(size,)), size, ""
         return
     for name in request.kernels:
         members = () if is_path(name, store.catalogue) else store.catalogue.expand(name)
@@ -122,7 +125,7 @@ def _pairs(
             yield from _family(name, members, request)
             continue
         candidate = _candidate(name, members, request, store, beside)
-        for size in request.page_sizes or ((candidate.only,) if candidate.only else tuple(PageSize)):
+        for size in request.page_sizes or candidate.sizes:
             yield candidate, size, ""
 
 
@@ -136,9 +139,11 @@ def _candidate(
     """A kernel that was named by itself; raises UsageError where nobody says of which page size it is."""
     if members:
         only, is_boot_time = members[0].page_size, members[0].page_size is None
+        held = [store.catalogue.find(member).page_size for member in members[0].members]
     else:
         kernel = store.get(name, beside=beside)
         only, is_boot_time = kernel.page_size, kernel.is_boot_time
+        held = [member.page_size for member in kernel.members]
     if request.boot_time is not None:
         is_boot_time = request.boot_time
     if only is None and not is_boot_time and not request.page_sizes:
@@ -146,8 +151,13 @@ def _candidate(
             f"{name} has no page size in its Image header and does not know {OPTION}=: say --page-size, or "
             "--boot-time if it does take its page size from the command line"
         )
-    only = None if is_boot_time else only
-    return _Candidate(name=name, only=only, is_boot_time=is_boot_time, is_file=not members)
+    known = held if is_boot_time else [only]
+    return _Candidate(
+        name=name,
+        sizes=tuple(size for size in PageSize if size in known) or tuple(PageSize),
+        is_boot_time=is_boot_time,
+        is_file=not members,
+    )
 
 
 def _family(
@@ -156,7 +166,7 @@ def _family(
     by_size = {member.page_size: member.name for member in members}
     for size in request.page_sizes or tuple(size for size in PageSize if size in by_size):
         absent = "" if size in by_size else f"there is no {size.label} kernel among '{family}'"
-        yield _Candidate(name=by_size.get(size, family), only=size), size, absent
+        yield _Candidate(name=by_size.get(size, family), sizes=(size,)), size, absent
 
 
 def _short(request: Request) -> Request:
@@ -166,22 +176,28 @@ def _short(request: Request) -> Request:
 
 
 def _mismatch(candidate: _Candidate, size: PageSize) -> str:
-    if candidate.only is None or candidate.only is size:
+    if size in candidate.sizes:
         return ""
-    return (
-        f"{candidate.name} is a {candidate.only.label} kernel by its Image header and cannot be {size.label}"
-    )
+    has = " and ".join(one.label for one in candidate.sizes)
+    if candidate.is_boot_time:
+        return f"{candidate.name} holds kernels of {has} and cannot be {size.label}"
+    return f"{candidate.name} is a {has} kernel by its Image header and cannot be {size.label}"
 
 
-def _no_granule(size: PageSize, cpu: str, model: CpuModel, qemu: CpuModels, accel: Accel) -> str:
+def _no_granule(
+    candidate: _Candidate, size: PageSize, cpu: str, model: CpuModel, qemu: CpuModels, accel: Accel
+) -> str:
     if size in model.granules or not model.granules:
         return ""
     has = " and ".join(granule.label for granule in PageSize if granule in model.granules)
     would_do = ", ".join(qemu.models_with(size, accel))
     advice = f" These have it: {would_do}." if would_do else ""
+    outcome = f"a {size.label} kernel would hang on it without a word"
+    if candidate.is_boot_time:
+        outcome = f"{candidate.name} would take another size, which --ask {LACKING} shows"
     return (
-        f"CPU {cpu} has no {size.label} granule (ID_AA64MMFR0_EL1 names {has}): a {size.label} kernel "
-        f"would hang on it without a word.{advice} --force boots it all the same."
+        f"CPU {cpu} has no {size.label} granule (ID_AA64MMFR0_EL1 names {has}): {outcome}.{advice} "
+        "--force boots it all the same."
     )
 
 

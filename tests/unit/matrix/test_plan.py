@@ -11,6 +11,7 @@ from harness.cache import Cache
 from harness.determinism.conditions import Conditions, explored
 from harness.determinism.seed import Seed
 from harness.errors import UsageError
+from harness.kernels.combined import assemble
 from harness.kernels.store import KernelStore
 from harness.matrix import plan as plan_module
 from harness.matrix.cell import Request
@@ -57,7 +58,7 @@ def _kernels(planned: Plan) -> list[str]:
 def _image(path: Path, page_size_flag: int, body: bytes = b"") -> str:
     """An arm64 Image that is its header and `body` (Linux Documentation/arch/arm64/booting.rst)."""
     flags = page_size_flag << 1
-    header = struct.pack("<IIQQQQQQ4sI", 0, 0, 0, 4096, flags, 0, 0, 0, b"ARM\x64", 0)
+    header = struct.pack("<IIQQQQQQ4sI", 0, 0, 0, 8192, flags, 0, 0, 0, b"ARM\x64", 0)
     path.write_bytes(header + body + bytes(4096))
     return str(path)
 
@@ -135,7 +136,31 @@ def test_what_is_due_on_an_unknown_cpu_is_skipped(store: KernelStore) -> None:
     request = {"kernels": ("debian-4k",), "boot_time": True, "cpus": ("host",)}
     planned = _plan(store, **request, askings=("size", "none"))
     assert all(cell.asking is None for cell in planned.cells)
-    assert ["does not tell its granules" in entry.reason for entry in planned.skipped] == [True]
+    assert ["nothing is due without a size" in entry.reason for entry in planned.skipped] == [True]
+
+
+def test_a_combined_image_is_asked_for_what_it_holds(store: KernelStore, tmp_path: Path) -> None:
+    """Of two kernels the larger is the default; a size that is not among them is skipped, not expected."""
+    kernels = [Path(_image(tmp_path / f"Image{flag}", flag)) for flag in (1, 2)]
+    path = tmp_path / "both"
+    with path.open("wb") as out:
+        assemble(bytes(4096), [(one.name, one) for one in kernels], out)
+    head = bytearray(path.read_bytes())
+    head[:64] = Path(_image(tmp_path / "head", 0)).read_bytes()[:64]  # in place of the selector's
+    path.write_bytes(head)
+    cells = _plan(store, kernels=(str(path),), askings=("size", "none", "lacking")).cells
+    by_size = [cell.page_size for cell in cells if cell.asking is None]
+    asked = {cell.asking.name: cell.page_size for cell in cells if cell.asking is not None}
+    assert by_size == [PageSize.K4, PageSize.K16]
+    assert asked == {"none": PageSize.K16, "lacking-64k": PageSize.K16}
+    with pytest.raises(UsageError, match="holds kernels of 4K and 16K and cannot be 64K"):
+        _plan(store, kernels=(str(path),), page_sizes=(PageSize.K64,))
+
+
+def test_what_a_boot_time_kernel_does_without_a_granule_is_not_a_hang(store: KernelStore) -> None:
+    """It is refused at a size that the CPU lacks, with the way to see what it takes instead."""
+    with pytest.raises(UsageError, match="combined would take another size, which --ask lacking shows"):
+        _plan(store, kernels=("combined",), page_sizes=(PageSize.K16,), cpus=("cortex-a57",))
 
 
 def test_ways_are_for_boot_time_kernels(store: KernelStore) -> None:
