@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from harness.bulk import Ram, segments, translate, walk_all
 from harness.vmsa import (
     Anomaly,
+    AnomalyKind,
     Choices,
     Mapping,
     Regime,
@@ -58,7 +59,13 @@ def test_is_equal_to_walks(worlds: st.SearchStrategy[Any], data: st.DataObject) 
     vas = _interesting(whole, rng)
     leaves = walk_all(whole.regime, whole.ram, expand_shared=data.draw(st.booleans()), max_tables=3000)
     pas, found = translate(leaves, vas, choices=choices)
+    # Tables that are expanded each time they are reached may be more than the cap: from there on nothing is
+    # known, where a walk goes on.
+    inside = (1 << whole.regime.iasize_bits) - 1
+    ends = [one.va & inside for one in leaves.anomalies if one.kind is AnomalyKind.TOO_MANY_TABLES]
     for va, pa, is_found in zip(vas, pas.tolist(), found.tolist(), strict=True):
+        if ends and va & inside >= ends[0]:
+            continue
         if VaRange.of(va) is not whole.regime.va_range:
             assert not is_found
             continue
