@@ -9,12 +9,14 @@ import pytest
 
 from harness.kernels.kernel import Kernel
 from harness.kernels.store import KernelStore
+from harness.matrix.asking import ASKINGS, BY_SIZE, parse_askings
 from harness.matrix.budget import guest_memory_mib
 from harness.matrix.cell import Request
 from harness.matrix.guests import Guests
 from harness.matrix.plan import plan
 from harness.matrix.run import Bench, run_cell
 from harness.qemu.machine import Machine
+from harness.smoke import CHECKS
 from harness.spec import Accel, PageSize
 from harness.verdict import Verdict
 
@@ -46,6 +48,20 @@ def test_every_page_size(bench: Bench, granule_kernels: KernelStore, combined: K
         assert result.page_size_in_force is cell.page_size
         assert str(combined.image) in result.provenance["argv"]
         assert "granule selector:" not in result.console
+
+
+@pytest.mark.parametrize("cpu", ["neoverse-n1", "cortex-a57", "max,pauth-impdef=on"])
+def test_every_way_of_asking(bench: Bench, granule_kernels: KernelStore, combined: Kernel, cpu: str) -> None:
+    """None, nonsense, upper case, repeated, lacking: each gives the size that is due on that CPU."""
+    ways = tuple(way for way in parse_askings(("all",)) if way != BY_SIZE)
+    checks = tuple(check for check in CHECKS if check.name in ("page-size", "kernel-tables"))
+    request = Request(kernels=(KERNEL,), cpus=(cpu,), accel=Accel.TCG, askings=ways, checks=checks)
+    cells = plan(request, granule_kernels, bench.qemu).cells
+    assert len(cells) == len(ASKINGS) + (cpu == "cortex-a57")
+    for cell in cells:
+        result = run_cell(cell, combined, bench, lambda _: None)
+        assert result.verdict is Verdict.PASS, f"{cell.id}: {result.reason}\n{result.console[-2000:]}"
+        assert [check.name for check in result.checks[:2]] == ["page-size", "kernel-tables"]
 
 
 def test_a_size_that_the_cpu_lacks(bench: Bench, granule_kernels: KernelStore, combined: Kernel) -> None:
