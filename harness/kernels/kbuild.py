@@ -14,10 +14,11 @@ from pathlib import Path
 
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
+from harness.kernels.configs import Base, Fragment, dropped_from, replaced_by
 from harness.kernels.longrun import Progress, run_lines
-from harness.linux.kconfig import Kconfig, missing_from, read_config
+from harness.linux.kconfig import MAX_CONFIG_BYTES, Missing, missing_from, option_of, read_config
 
-__all__ = ["Build", "Fragment", "check_tree", "jobs_for"]
+__all__ = ["Build", "BuildFailed", "Fragment", "check_tree", "jobs_for", "knows_option"]
 
 _STEP = re.compile(r"  ([A-Z][A-Z0-9_]+(?: \[M\])?) +(\S.*)")
 _COMPILER_ERROR = re.compile(
@@ -46,17 +47,18 @@ _FOREIGN_VARIABLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
-    """Options that a build must have, and what to call them when one is lost."""
+class BuildFailed(InfraError):
+    """make failed. `log` is all that it printed, for who wants to know each object that failed."""
 
-    name: str
-    text: str
-
-    @property
-    def options(self) -> Kconfig:
-        """The options in it; raises UsageError where the text is not Kconfig."""
-        return Kconfig.parse(self.text, where=f"the fragment {self.name}")
+    def __init__(
+        self, message: str, *, source: Path, output: Path, log: Path, errors: tuple[str, ...]
+    ) -> None:
+        super().__init__(message)
+        self.source = source
+        self.output = output
+        self.log = log
+        self.errors = errors
+        """The first compiler, linker or modpost errors, as printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +85,20 @@ class Build:
         """True once configured with CONFIG_MODULES, without which kbuild refuses to build or install any."""
         return read_config(self.output / ".config").enabled("MODULES")
 
-    def configure(self, fragments: Sequence[Fragment]) -> None:
-        """allnoconfig plus the fragments; raises UsageError naming each option that did not survive."""
+    def configure(self, fragments: Sequence[Fragment], base: Base | None = None) -> tuple[Missing, ...]:
+        """The fragments over allnoconfig or `base`; returns the options of a base file that were dropped.
+
+        Raises UsageError naming each option of a fragment that did not survive.
+        """
         _refuse_odd_path(self.output)
         self.log.write_bytes(b"")
         together = "\n".join(f"# {fragment.name}\n{fragment.text}" for fragment in fragments)
-        (self.output / _ALLCONFIG).write_text(together, encoding="utf-8")
         self.progress(0, None, "configuring")
-        self._make("allnoconfig", steps=None)
+        if base is None:
+            (self.output / _ALLCONFIG).write_text(together, encoding="utf-8")
+            self._make("allnoconfig", steps=None)
+        else:
+            self._configure_over(base, fragments, together)
         config = read_config(self.output / ".config")
         lost = [
             f"{missing} (asked for by {fragment.name})"
@@ -103,17 +111,35 @@ class Build:
                 f"{'; '.join(lost)}. Each depends on something that is off, or this kernel does not know it: "
                 f"compare with {self.output / '.config'}."
             )
+        return () if base is None else dropped_from(base, fragments, config)
 
-    def compile(self) -> None:
+    def _configure_over(self, base: Base, fragments: Sequence[Fragment], together: str) -> None:
+        """What scripts/kconfig/merge_config.sh does: each option once, the fragments' last."""
+        (self.output / _ALLCONFIG).unlink(missing_ok=True)
+        text = base.text
+        if text is None:
+            self._make(base.name, steps=None)
+            text = (self.output / ".config").read_text(encoding="utf-8")
+        kept = [
+            line
+            for line in text.splitlines()
+            if (option := option_of(line)) is None or not replaced_by(fragments, option)
+        ]
+        (self.output / ".config").write_text("\n".join([*kept, together, ""]), encoding="utf-8")
+        self._make("olddefconfig", steps=None)
+
+    def compile(self, *, keep_going: bool = False) -> None:
         """`make Image`, and `modules` if there are any.
 
-        Raises InfraError with the first compiler errors and the log's place.
+        `keep_going`: compile all that can be, so that the log has every object that fails. Raises BuildFailed
+        with the first compiler errors and the log's place.
         """
         steps = self.output / _STEPS
         first = not (self.output / "vmlinux").exists()
         total = _stored_steps(steps) or self.expected_steps or None
         targets = ("Image", "modules") if self.has_modules else ("Image",)
-        counted = self._make(*targets, steps=total if first else None)
+        options = ("-k",) if keep_going else ()
+        counted = self._make(*targets, steps=total if first else None, options=options)
         if first and counted > (total or 0) // 2:  # less is what an interrupted build left to do
             steps.write_text(f"{counted}\n", encoding="utf-8")
 
@@ -125,7 +151,7 @@ class Build:
         for link in (*into.glob("lib/modules/*/build"), *into.glob("lib/modules/*/source")):
             link.unlink()
 
-    def _make(self, *targets: str, steps: int | None) -> int:
+    def _make(self, *targets: str, steps: int | None, options: tuple[str, ...] = ()) -> int:
         done = 0
         errors: list[str] = []
 
@@ -140,12 +166,18 @@ class Build:
                 errors.append(line)
             return False
 
-        ran = run_lines(self._argv(targets), on_line, package="make", env=self._environment(), log=self.log)
+        ran = run_lines(
+            self._argv((*options, *targets)), on_line, package="make", env=self._environment(), log=self.log
+        )
         if ran.status != 0:
             made = errors or [line for line in ran.tail if _MAKE_ERROR.fullmatch(line)] or list(ran.tail[-3:])
-            raise InfraError(
+            raise BuildFailed(
                 f"make {targets[0]} of {self.source} failed with status {ran.status}: "
-                f"{'; '.join(made[:_MAX_ERRORS]) or 'it printed nothing'}. The whole log is {self.log}."
+                f"{'; '.join(made[:_MAX_ERRORS]) or 'it printed nothing'}. The whole log is {self.log}.",
+                source=self.source,
+                output=self.output,
+                log=self.log,
+                errors=tuple(errors),
             )
         return done
 
@@ -166,9 +198,10 @@ class Build:
 
     def _environment(self) -> dict[str, str | None]:
         """Fixed names and times, so that equal inputs give an equal Image (reproducible-builds.rst)."""
+        allconfig = self.output / _ALLCONFIG
         return {
             **dict.fromkeys(_FOREIGN_VARIABLES),
-            "KCONFIG_ALLCONFIG": str(self.output / _ALLCONFIG),
+            "KCONFIG_ALLCONFIG": str(allconfig) if allconfig.exists() else None,
             "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
             "KBUILD_BUILD_USER": "granule",
             "KBUILD_BUILD_HOST": "granule",
@@ -179,21 +212,35 @@ class Build:
         }
 
 
-def check_tree(tree: Path) -> None:
+def check_tree(tree: Path, *, name: str = "") -> None:
     """Raise UsageError where `tree` is no kernel source for arm64, or kbuild would refuse it for O=.
 
-    Source: the top Makefile's `outputmakefile`, which tests these three paths.
+    `name`: what to call it, where that is not its path. Source: the top Makefile's `outputmakefile`, which
+    tests these three paths.
     """
-    if not (tree / "Kconfig").is_file() or not (tree / "arch/arm64/Makefile").is_file():
-        raise UsageError(f"{tree} is not a Linux source tree: it has no Kconfig or no arch/arm64/Makefile")
+    name = name or str(tree)
+    if not (tree / "Kconfig").is_file() or not (tree / "arch").is_dir():
+        raise UsageError(f"{name} is not a Linux source tree: it has no Kconfig or no arch/")
+    if not (tree / "arch/arm64/Makefile").is_file():
+        raise UsageError(f"{name} is a Linux source tree without arm64: it has no arch/arm64/Makefile")
     for made in (".config", "include/config", "arch/arm64/include/generated"):
         if (tree / made).exists():
             raise UsageError(
-                f"{tree} has been built in place ({made} exists), and kbuild then refuses to build "
+                f"{name} has been built in place ({made} exists), and kbuild then refuses to build "
                 f"elsewhere. Run `make -C {tree} ARCH=arm64 mrproper` (it deletes .config), or give a clean "
                 "tree, say from `git worktree add`."
             )
     _refuse_odd_path(tree)
+
+
+def knows_option(tree: Path, option: str) -> bool:
+    """True where arch/arm64/Kconfig of the tree defines that option."""
+    try:
+        with (tree / "arch/arm64/Kconfig").open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return False
+    return re.search(rf"^\s*(?:menu)?config\s+{re.escape(option)}\s*$", text, re.MULTILINE) is not None
 
 
 def jobs_for(cpus: int, memory_bytes: int) -> int:

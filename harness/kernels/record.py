@@ -14,7 +14,15 @@ from harness.kernels.kernel import Kernel
 from harness.linux.image import Image, boot_time_page_size, linux_banner, linux_release, read_image
 from harness.spec import PageSize
 
-__all__ = ["KIND", "Record", "describe_image", "find_made", "find_sha256", "sha256_of"]
+__all__ = [
+    "KIND",
+    "Record",
+    "describe_image",
+    "find_made",
+    "find_published",
+    "find_sha256",
+    "sha256_of",
+]
 
 KIND = "kernels"
 """The cache's kind of entry for kernels."""
@@ -98,6 +106,24 @@ def find_sha256(cache: Cache, sha256: str, name: str) -> Kernel | None:
             if path is not None:
                 return record.kernel(path, name)
     return None
+
+
+def find_published(cache: Cache, path: Path) -> Kernel | None:
+    """The kernel whose Image in the cache that path is, with its modules, symbols and provenance.
+
+    None for any other file, and for one that was made without a name.
+    """
+    try:
+        image = path.resolve()
+    except (OSError, RuntimeError):
+        return None
+    if image.name != "Image" or image.parent.parent != (cache.root / KIND).resolve():
+        return None
+    directory = cache.find(KIND, image.parent.name)
+    record = None if directory is None else Record.read(directory)
+    if directory is None or record is None or not record.details.get("name"):
+        return None
+    return record.kernel(directory, record.details["name"])
 
 
 def sha256_of(path: Path) -> str:

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.build.toolchain import Toolchain, require_programs
 from harness.cache import Cache
-from harness.errors import InfraError, KernelUnavailable, UsageError
+from harness.errors import InfraError, KernelUnavailable
 from harness.kernels.apt import Package, PrivateApt
 from harness.kernels.catalogue import Catalogue, CatalogueKernel
-from harness.kernels.kbuild import Build, Fragment, check_tree, jobs_here
+from harness.kernels.configs import BOOT, Configuration, read_fragment, read_page_fragment
+from harness.kernels.kbuild import check_tree
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet, run_lines
-from harness.kernels.record import KIND, Record, describe_image, find_made, sha256_of
+from harness.kernels.making import Made, Maker, Order
+from harness.kernels.patches import Patch
+from harness.kernels.record import find_made
+from harness.kernels.scratch import patched
+from harness.kernels.trees import SOURCES, SourceTree, find_tree
+from harness.spec import PageSize
 
-__all__ = ["SourceKernels", "SourceTree"]
-
-_SOURCES = "sources"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceTree:
-    """A kernel tree to build from."""
-
-    path: Path
-    id: str
-    """Names its build directories: package and version, or a hash of the path."""
-    origin: str
-    """One line for people."""
-    is_fixed: bool
-    """True where it never changes, so that a build of it need not be tried again."""
+__all__ = ["SourceKernels"]
 
 
 class SourceKernels:
@@ -61,93 +50,93 @@ class SourceKernels:
         kernel = None if refresh else self.find(wanted)
         if kernel is not None:
             return kernel
-        toolchain = _toolchain()
+        maker = self._maker()
         tree = self._debian_source(wanted, offline=offline, refresh=refresh)
-        return self._build(wanted, tree, toolchain)
+        return maker.make(self._order(wanted, recipe=self._recipe(wanted)), tree).kernel
 
-    def build_tree(self, wanted: CatalogueKernel, tree: Path) -> Kernel:
-        """Build the user's tree with the fragments of `wanted`; always runs make, which is incremental.
+    def build_tree(
+        self,
+        wanted: CatalogueKernel,
+        tree: Path | str,
+        series: Sequence[Patch] = (),
+        *,
+        keep_going: bool = False,
+    ) -> Made:
+        """Build a tree of the user's (see find_tree) with the fragments of `wanted`; else as `build`."""
+        maker = self._maker()
+        found = find_tree(self._cache, str(tree), progress=self._progress)
+        with patched(self._cache, found, series, progress=self._progress) as source:
+            return maker.make(self._order(wanted, keep_going=keep_going), source)
 
-        The tree is not written to. Raises UsageError where it is no kernel tree or was built in place.
+    def build(
+        self,
+        tree: str,
+        configuration: Configuration | None,
+        page_sizes: Sequence[PageSize | None],
+        series: Sequence[Patch] = (),
+        *,
+        keep_going: bool = False,
+        made: Callable[[Made], None] = lambda _made: None,
+    ) -> tuple[Made, ...]:
+        """Build a tree of the user's at each page size, one after the other, each with all processors.
+
+        Arguments: `tree`, as find_tree takes it, never written to; `configuration`, without a page size (None
+        for that of the trimmed kernels); `page_sizes`, None for a kernel that takes it at boot; `series`, to
+        be applied to a copy; `keep_going`, compile all that can be; `made`, told of each kernel once it is
+        there.
+
+        make runs each time, and is incremental, unless the tree is fixed (a tarball, a commit) and that very
+        kernel is in the cache. Raises UsageError for what cannot be built, BuildFailed, ToolMissing.
         """
-        path = tree.resolve()
-        check_tree(path)
-        digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-        source = SourceTree(path=path, id=f"tree-{digest}", origin=str(path), is_fixed=False)
-        return self._build(wanted, source, _toolchain())
-
-    def _build(self, wanted: CatalogueKernel, tree: SourceTree, toolchain: Toolchain) -> Kernel:
-        fragments = self._fragments(wanted)
-        name = f"build-{tree.id}-{'-'.join(wanted.fragments)}"
-        with self._cache.workdir(name, waiting=self._waiting) as output:
-            key = _key(tree, fragments, toolchain)
-            path = self._cache.find(KIND, key) if tree.is_fixed else None
-            if path is None:
-                build = Build(
-                    source=tree.path,
-                    output=output,
-                    toolchain=toolchain,
-                    ccache_dir=self._cache.shared_workdir("ccache"),
-                    jobs=jobs_here(),
-                    expected_steps=wanted.steps,
-                    progress=self._progress,
+        toolchain = _toolchain()
+        found = find_tree(self._cache, tree, progress=self._progress)
+        results = []
+        with patched(self._cache, found, series, progress=self._progress) as source:
+            for size in page_sizes:
+                label = BOOT if size is None else size.token
+                order = Order(
+                    name=f"{found.label}-{label}",
+                    page_size=size,
+                    configuration=self._configured(configuration, size),
+                    keep_going=keep_going,
                 )
-                build.configure(fragments)
-                build.compile()
-                if not tree.is_fixed:
-                    key = f"image-{sha256_of(output / 'arch/arm64/boot/Image')}"
-                path = self._cache.make(
-                    KIND,
-                    key,
-                    lambda directory: self._publish(build, wanted, tree, directory),
-                    describe=f"{wanted.name} from {tree.origin}",
-                    waiting=self._waiting,
-                )
-            record = Record.read(path)
-        if record is None:
-            raise InfraError(
-                f"{path} has no provenance; remove it with `granule cache prune` and build again"
-            )
-        return record.kernel(path, wanted.name)
+                maker = Maker(self._cache, toolchain, self._named(order.name))
+                results.append(maker.make(order, source))
+                made(results[-1])
+        return tuple(results)
 
-    def _publish(self, build: Build, wanted: CatalogueKernel, tree: SourceTree, directory: Path) -> None:
-        shutil.copyfile(build.output / "arch/arm64/boot/Image", directory / "Image")
-        shutil.copyfile(build.output / ".config", directory / "config")
-        shutil.copyfile(build.output / "vmlinux", directory / "vmlinux")
-        image, release, sha256 = describe_image(directory / "Image")
-        page_size = image.header.page_size
-        if page_size is not wanted.page_size:
-            has, asked = (size.label if size else "unspecified" for size in (page_size, wanted.page_size))
-            raise InfraError(
-                f"{wanted.name} was built with {has} pages in its Image header, not {asked} as the catalogue "
-                "says"
+    def _configured(self, configuration: Configuration | None, size: PageSize | None) -> Configuration:
+        if configuration is None:
+            names = ("trimmed", "ptdump")
+            configuration = Configuration(
+                fragments=tuple(read_fragment(name, self._catalogue) for name in names)
             )
-        if build.has_modules:
-            build.install_modules(directory)
-            if not (directory / "lib/modules" / release).is_dir():
-                raise InfraError(f"{wanted.name} was built, but no modules were installed for {release}")
-        Record(
-            origin=f"{release} built from {tree.origin} with {', '.join(wanted.fragments)}",
-            release=release,
-            image_sha256=sha256,
-            page_size_bytes=None if page_size is None else page_size.bytes,
-            recipe=self._recipe(wanted)
-            if tree.is_fixed
-            else f"tree {tree.path} {' '.join(wanted.fragments)}",
-            details={
-                "source": tree.origin,
-                "compiler": build.toolchain.version,
-                "fragments": " ".join(wanted.fragments),
-            },
-        ).write(directory)
+        page = read_page_fragment(size, self._catalogue, whole=configuration.base is None)
+        return configuration.over_it(page)
+
+    def _named(self, name: str) -> Progress:
+        return lambda done, total, what: self._progress(done, total, f"{name}: {what}")
+
+    def _maker(self) -> Maker:
+        return Maker(self._cache, _toolchain(), self._progress)
+
+    def _order(self, wanted: CatalogueKernel, *, recipe: str = "", keep_going: bool = False) -> Order:
+        return Order(
+            name=wanted.name,
+            page_size=wanted.page_size,
+            configuration=self._configuration(wanted),
+            recipe=recipe,
+            steps=wanted.steps,
+            keep_going=keep_going,
+        )
 
     def _debian_source(self, wanted: CatalogueKernel, *, offline: bool, refresh: bool) -> SourceTree:
         key = None
         if offline or not refresh:
             key = next(
-                (key for key in self._cache.keys(_SOURCES) if key.startswith(f"{wanted.package}_")), None
+                (key for key in self._cache.keys(SOURCES) if key.startswith(f"{wanted.package}_")), None
             )
-        path = None if key is None else self._cache.find(_SOURCES, key)
+        path = None if key is None else self._cache.find(SOURCES, key)
         if path is None:
             if offline:
                 raise KernelUnavailable(
@@ -157,13 +146,20 @@ class SourceKernels:
                 )
             apt = PrivateApt(self._cache, wanted.suite, progress=self._progress)
             path = apt.into_cache(
-                _SOURCES,
+                SOURCES,
                 lambda again: apt.show(wanted.package, refresh=again),
                 lambda package, directory: self._fetch(apt, package, directory),
                 refresh=refresh,
             )
         name, version = path.name.split("_")[:2]
-        return SourceTree(path=path / "tree", id=path.name, origin=f"Debian {name} {version}", is_fixed=True)
+        return SourceTree(
+            path=path / "tree",
+            id=path.name,
+            place=path.name,
+            label=name,
+            origin=f"Debian {name} {version}",
+            is_fixed=True,
+        )
 
     def _fetch(self, apt: PrivateApt, package: Package, directory: Path) -> None:
         (directory / "deb").mkdir()
@@ -183,36 +179,15 @@ class SourceKernels:
         shutil.rmtree(directory / "deb")
         check_tree(tree)
 
-    def _fragments(self, wanted: CatalogueKernel) -> tuple[Fragment, ...]:
-        def read(name: str) -> str:
-            path = self._catalogue.fragment(name)
-            try:
-                return path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"cannot read the fragment {path}: {error}") from error
-
-        return tuple(Fragment(name, read(name)) for name in wanted.fragments)
+    def _configuration(self, wanted: CatalogueKernel) -> Configuration:
+        return Configuration(
+            fragments=tuple(read_fragment(name, self._catalogue) for name in wanted.fragments)
+        )
 
     def _recipe(self, wanted: CatalogueKernel) -> str:
-        return f"debian {wanted.suite} {wanted.package} {_digest(self._fragments(wanted))}"
-
-    def _waiting(self, what: str) -> None:
-        self._progress(0, None, what)
+        return f"debian {wanted.suite} {wanted.package} {self._configuration(wanted).digest}"
 
 
 def _toolchain() -> Toolchain:
     require_programs()
     return Toolchain.find()
-
-
-def _digest(fragments: Sequence[Fragment]) -> str:
-    """Of what the fragments ask for: comments and blank lines do not make another kernel."""
-    text = "\n".join(
-        f"{option}={value}" for fragment in fragments for option, value in fragment.options.items()
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _key(tree: SourceTree, fragments: Sequence[Fragment], toolchain: Toolchain) -> str:
-    text = "\n".join((tree.id, _digest(fragments), toolchain.version))
-    return f"built-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

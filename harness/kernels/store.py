@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -16,6 +16,9 @@ from harness.kernels.debian import DebianKernels
 from harness.kernels.file import Beside, kernel_from_file, kernel_from_tree
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet
+from harness.kernels.making import Made
+from harness.kernels.patches import Patch
+from harness.kernels.record import find_published
 from harness.kernels.source import SourceKernels
 from harness.spec import PageSize
 
@@ -97,6 +100,9 @@ class KernelStore:
         """
         if is_path(name, self.catalogue):
             path = _path(name)
+            made = find_published(self._cache, path) if beside in (None, Beside()) else None
+            if made is not None:
+                return made
             if _asked(path, path.is_dir):
                 return kernel_from_tree(self._cache, path, beside)
             return kernel_from_file(self._cache, path, beside)
@@ -114,7 +120,9 @@ class KernelStore:
         kernels = self._debian(wanted)
         return kernels.get(wanted.package, wanted.name, offline=self._offline, refresh=refresh)
 
-    def build_tree(self, name: str, tree: Path) -> Kernel:
+    def build_tree(
+        self, name: str, tree: Path | str, series: Sequence[Patch] = (), *, keep_going: bool = False
+    ) -> Made:
         """The user's tree built with the fragments of `name`; see SourceKernels.build_tree."""
         wanted = self.catalogue.find(name)
         if not wanted.source.is_built:
@@ -122,7 +130,7 @@ class KernelStore:
             kind = "combined" if wanted.source.is_combined else "packaged"
             raise UsageError(f"{name} is a {kind} kernel; a tree is built like one of: {built}")
         self._wanted = name
-        return self._source.build_tree(wanted, tree)
+        return self._source.build_tree(wanted, tree, series, keep_going=keep_going)
 
     def expand(self, name: str) -> tuple[str, ...]:
         """The names that `name` stands for: a family's kernels (`trimmed`), else itself.

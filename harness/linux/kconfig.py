@@ -17,7 +17,16 @@ from types import MappingProxyType
 from harness.errors import UsageError
 from harness.spec import PageSize
 
-__all__ = ["Kconfig", "Missing", "embedded_config", "missing_from", "page_size_of", "read_config"]
+__all__ = [
+    "MAX_CONFIG_BYTES",
+    "Kconfig",
+    "Missing",
+    "embedded_config",
+    "missing_from",
+    "option_of",
+    "page_size_of",
+    "read_config",
+]
 
 MAX_CONFIG_BYTES = 8 << 20
 _SET = re.compile(r"CONFIG_([A-Za-z0-9_]+)=(.*)")
@@ -114,6 +123,12 @@ def missing_from(fragment: Kconfig, config: Kconfig) -> tuple[Missing, ...]:
         for option, wanted in fragment.items()
         if config.get(option, "n") != wanted
     )
+
+
+def option_of(line: str) -> str | None:
+    """The option that a line of `.config` text sets or unsets; None for any other line."""
+    found = _SET.fullmatch(line.strip()) or _UNSET.fullmatch(line.strip())
+    return None if found is None else found[1]
 
 
 def page_size_of(config: Kconfig) -> PageSize | None:

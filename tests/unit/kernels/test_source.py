@@ -212,8 +212,8 @@ def test_users_tree_is_made_every_time(
     """A tree may have changed, so make runs each time; the tree itself is not touched."""
     before = sorted(tree.rglob("*"))
     kernels = SourceKernels(cache, catalogue)
-    first = kernels.build_tree(wanted, tree)
-    assert kernels.build_tree(wanted, tree) == first
+    first = kernels.build_tree(wanted, tree).kernel
+    assert kernels.build_tree(wanted, tree).kernel == first
     assert compiled(archive) == 2
     (archive / "image").write_bytes(make_image(0xA, release="6.12.1-patched"))
     with pytest.raises(InfraError):  # the fake installs modules of another release
@@ -263,7 +263,7 @@ def test_ended_build_leaves_nothing_published(
     assert cache.keys("kernels") == ()
     (archive / "hangs").unlink()
     with Cache(cache.root) as again:
-        assert SourceKernels(again, catalogue).build_tree(wanted, tree).name == "small-4k"
+        assert SourceKernels(again, catalogue).build_tree(wanted, tree).kernel.name == "small-4k"
 
 
 def held(lock: Path) -> bool:
