@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.errors import InfraError, ToolMissing, UsageError
 from harness.guarded import guarded
 
-__all__ = ["archived", "commit_of", "git", "require_git", "said"]
+__all__ = ["archived", "commit_of", "git", "require_git", "said", "top_of"]
 
 _BLOCK_BYTES = 1 << 20
 _SAID_BYTES = 2000
@@ -68,6 +68,18 @@ def commit_of(repository: Path, ref: str) -> str:
     raise UsageError(
         f"'{ref[:200]}' is no commit of the git repository {repository}: git said: {said(ran.stderr)}"
     )
+
+
+def top_of(directory: Path) -> Path | None:
+    """The top of the work tree around a directory, or a bare repository itself; None outside of any.
+
+    git archive leaves out what does not lie under the directory it runs in.
+    """
+    if git("rev-parse", "--git-dir", cwd=directory).returncode != 0:
+        return None
+    ran = git("rev-parse", "--show-toplevel", cwd=directory)
+    top = ran.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+    return Path(top) if ran.returncode == 0 and top else directory
 
 
 @contextmanager

@@ -138,6 +138,8 @@ def _read(path: Path, limit_bytes: int) -> bytes:
 
 
 def _read_file(path: Path, text: bytes) -> list[Patch]:
+    if not text.strip():
+        return []
     with tempfile.TemporaryDirectory(prefix="granule-patches-") as scratch:
         found = [
             patch

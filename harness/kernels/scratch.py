@@ -79,7 +79,14 @@ def _synced(tree: SourceTree, overlay: Overlay, directory: Path, avoided: Path, 
         generation = secrets.token_hex(8)
         state.unlink(missing_ok=True)
     copier = _Copier(tree.path, directory / "tree", overlay, linked=tree.is_fixed, first=first)
-    copier.run(avoided, progress)
+    try:
+        copier.run(avoided, progress)
+    except FileNotFoundError as error:
+        if not Path(str(error.filename)).is_relative_to(tree.path):
+            raise
+        raise UsageError(
+            f"{tree.path} changes while it is copied: {error.filename} has gone. Run again."
+        ) from None
     if first:
         part = state.with_suffix(".part")
         part.write_text(json.dumps({"generation": generation}), encoding="utf-8")
@@ -118,7 +125,7 @@ class _Copier:
             if os.path.lexists(self.overlay.directory / path):
                 wanted.add(path)
                 self._put(self.overlay.directory / path, self.target / path)
-        for path in list(_files_of(self.target, avoided / "nothing")):
+        for path in list(_files_of(self.target)):
             if path not in wanted:
                 (self.target / path).unlink()
 
@@ -161,7 +168,7 @@ class _Copier:
         target.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _files_of(root: Path, avoided: Path) -> Iterator[str]:
+def _files_of(root: Path, avoided: Path | None = None) -> Iterator[str]:
     """Files and links under a directory, as paths from it, but for the repository's own.
 
     Raises UsageError where a directory cannot be read, or there are more files than any kernel has.

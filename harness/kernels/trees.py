@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.cache import Cache
 from harness.errors import UsageError
 from harness.kernels.copied import shown
-from harness.kernels.git import archived, commit_of, git
+from harness.kernels.git import archived, commit_of, top_of
 from harness.kernels.kbuild import check_tree
 from harness.kernels.longrun import Progress
 from harness.kernels.patches import Patch
@@ -57,7 +57,7 @@ def find_tree(cache: Cache, text: str, *, progress: Progress) -> SourceTree:
     them, or no kernel source with arm64.
     """
     path = Path(text).expanduser() if text.startswith(("~/", "/")) else Path(text)
-    if _is(path.is_dir):
+    if text and _is(path.is_dir):
         return _directory(path.resolve())
     if _is(path.is_file):
         return _tarball(cache, path, progress)
@@ -66,8 +66,8 @@ def find_tree(cache: Cache, text: str, *, progress: Progress) -> SourceTree:
         return _commit(cache, Path(before).expanduser().resolve(), ref, progress)
     if not text or _is(path.exists) or _ARCHIVE.search(text) or text.startswith(("/", "./", "../", "~")):
         raise UsageError(f"--tree {shown(text)}: there is no such directory or tarball")
-    here = Path.cwd()
-    if git("rev-parse", "--git-dir", cwd=here).returncode != 0:
+    here = top_of(Path.cwd())
+    if here is None:
         raise UsageError(
             f"--tree {shown(text)} is neither a directory nor a tarball, and the current directory is not in "
             "a git repository that it could be a ref of. Wanted DIR, TARBALL, REPOSITORY@REF, or REF."
@@ -116,6 +116,7 @@ def _tarball(cache: Cache, path: Path, progress: Progress) -> SourceTree:
 
 
 def _commit(cache: Cache, repository: Path, ref: str, progress: Progress) -> SourceTree:
+    repository = top_of(repository) or repository
     commit = commit_of(repository, ref)
 
     def build(directory: Path) -> None:
