@@ -147,7 +147,7 @@ def read_configuration(words: Sequence[str], catalogue: Catalogue) -> Configurat
         names = " and ".join(base.name for base in bases)
         raise UsageError(f"--config names two full configurations, {names}; one can be the base")
     digest = hashlib.sha256("\n".join(places).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    own = not bases and all(fragment.name == place for fragment, place in zip(fragments, places, strict=True))
+    own = not bases and not any("/" in place for place in places)
     return Configuration(
         fragments=tuple(fragments), base=bases[0] if bases else None, place="" if own else f"config-{digest}"
     )

@@ -4,6 +4,9 @@
 #   env      gets the environment of the last call
 #   image    becomes arch/arm64/boot/Image
 #   loses    an option that allnoconfig drops
+#   unknown  options that olddefconfig drops, one a line
+#   defconfig becomes .config with the target virt_defconfig
+#   module   becomes the module, in the output directory and installed
 #   fails    present: compilation ends with this text and status 2
 #   hangs    present: compilation goes on for ever; a child of it holds this file locked
 set -eu
@@ -23,6 +26,15 @@ case " $* " in
 	loses=$(cat "$FAKES/loses" 2>/dev/null || echo nothing)
 	sed "s/^CONFIG_$loses=.*/# CONFIG_$loses is not set/" "$KCONFIG_ALLCONFIG" >"$output/.config"
 	;;
+*" virt_defconfig "*)
+	cp "$FAKES/defconfig" "$output/.config"
+	;;
+*" olddefconfig "*)
+	cp "$output/.config" "$FAKES/given"
+	while read -r option; do
+		sed -i "/^CONFIG_$option=/d" "$output/.config"
+	done <"$FAKES/unknown"
+	;;
 *" Image "*)
 	echo "make[1]: Entering directory '$output'"
 	echo "  CC      init/main.o"
@@ -38,11 +50,14 @@ case " $* " in
 	mkdir -p "$output/arch/arm64/boot"
 	cp "$FAKES/image" "$output/arch/arm64/boot/Image"
 	echo vmlinux >"$output/vmlinux"
+	mkdir -p "$output/drivers/net"
+	cat "$FAKES/module" >"$output/drivers/net/dummy.ko" 2>/dev/null || echo dummy >"$output/drivers/net/dummy.ko"
+	echo drivers/net/dummy.o >"$output/modules.order"
 	;;
 *" modules_install "*)
 	modules=$into/lib/modules/6.12.1-test
 	mkdir -p "$modules/kernel"
-	echo dummy >"$modules/kernel/dummy.ko"
+	cat "$FAKES/module" >"$modules/kernel/dummy.ko" 2>/dev/null || echo dummy >"$modules/kernel/dummy.ko"
 	ln -s "$output" "$modules/build"
 	;;
 esac

@@ -10,7 +10,8 @@ import pytest
 
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
-from harness.kernels.kbuild import Build, Fragment, check_tree, jobs_for
+from harness.kernels.configs import Base, Fragment
+from harness.kernels.kbuild import Build, BuildFailed, check_tree, jobs_for, knows_option
 
 FRAGMENTS = (Fragment("base", "CONFIG_MODULES=y\nCONFIG_NET=y\n"), Fragment("extra", "CONFIG_DEBUG_WX=y\n"))
 
@@ -147,6 +148,71 @@ def test_odd_path_is_refused(build: Build, tmp_path: Path) -> None:
     output.mkdir()
     with pytest.raises(UsageError, match="spaces or colons"):
         dataclasses.replace(build, output=output).configure(FRAGMENTS)
+
+
+FULL = "# CONFIG_NET is not set\nCONFIG_ARM64_4K_PAGES=y\nCONFIG_CC_HAS_X=y\nCONFIG_OLD=m\nCONFIG_KEPT=7\n"
+PAGE = Fragment("page-64k", "CONFIG_ARM64_64K_PAGES=y\n")
+
+
+def test_full_configuration_is_the_base(build: Build, fakes: Path) -> None:
+    """Fragments come last, and what they replace is gone, so that each option stands once."""
+    (fakes / "unknown").touch()
+    assert build.configure((*FRAGMENTS, PAGE), Base("old.config", FULL)) == ()
+    given = (fakes / "given").read_text().splitlines()
+    assert "CONFIG_KEPT=7" in given
+    assert "CONFIG_ARM64_4K_PAGES=y" not in given
+    assert [line for line in given if "CONFIG_NET" in line] == ["CONFIG_NET=y"]
+    assert (fakes / "called").read_text().endswith(" olddefconfig\n")
+    assert "KCONFIG_ALLCONFIG" not in (fakes / "env").read_text()
+
+
+def test_dropped_options_of_a_base_are_told(build: Build, fakes: Path) -> None:
+    """What a base had and the tree does not is returned, what only the compiler decides last."""
+    (fakes / "unknown").write_text("OLD\nCC_HAS_X\n")
+    dropped = build.configure((*FRAGMENTS, PAGE), Base("old.config", FULL))
+    assert [(missing.option, missing.wanted) for missing in dropped] == [("OLD", "m"), ("CC_HAS_X", "y")]
+
+
+def test_fragment_over_a_base_has_to_survive(build: Build, fakes: Path) -> None:
+    """A base forgives nothing to the fragments over it."""
+    (fakes / "unknown").write_text("DEBUG_WX\n")
+    with pytest.raises(UsageError, match=r"CONFIG_DEBUG_WX: wanted y, found absent \(asked for by extra\)"):
+        build.configure(FRAGMENTS, Base("old.config", FULL))
+
+
+def test_make_target_is_a_base(build: Build, fakes: Path) -> None:
+    """The tree's own configuration, fragments over it; what that makes of it is no loss."""
+    (fakes / "defconfig").write_text(FULL)
+    (fakes / "unknown").write_text("OLD\n")
+    assert build.configure(FRAGMENTS, Base("virt_defconfig")) == ()
+    assert "CONFIG_KEPT=7" in (build.output / ".config").read_text()
+    calls = (fakes / "called").read_text().splitlines()
+    assert [call.rsplit(" ", 1)[1] for call in calls] == ["virt_defconfig", "olddefconfig"]
+
+
+def test_failure_carries_what_a_summary_needs(build: Build, fakes: Path) -> None:
+    """The error has log, tree and output directory; with keep_going, make is told to."""
+    (fakes / "fails").write_text("mm/a.c:1:2: error: no\n")
+    build.configure(FRAGMENTS)
+    with pytest.raises(BuildFailed) as caught:
+        build.compile(keep_going=True)
+    assert (caught.value.log, caught.value.source, caught.value.output) == (
+        build.log,
+        build.source,
+        build.output,
+    )
+    assert caught.value.errors == ("mm/a.c:1:2: error: no",)
+    assert (fakes / "called").read_text().endswith(" -k Image modules\n")
+
+
+def test_option_is_looked_for_in_arm64s_kconfig(tmp_path: Path) -> None:
+    """A definition counts; a mention does not, nor a longer name."""
+    tree = make_tree(tmp_path / "linux")
+    assert not knows_option(tree, "X")
+    (tree / "arch/arm64/Kconfig").write_text("config XY\n\tdepends on X\n\tselect X\n")
+    assert not knows_option(tree, "X")
+    (tree / "arch/arm64/Kconfig").write_text("choice\n\tconfig X\n\tbool\n")
+    assert knows_option(tree, "X")
 
 
 def make_tree(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,12 @@ from harness.deadline import Deadline
 from harness.errors import InfraError, KernelUnavailable, UsageError
 from harness.kernels import source
 from harness.kernels.catalogue import Catalogue, CatalogueKernel
+from harness.kernels.configs import Base, Configuration
+from harness.kernels.making import Made
+from harness.kernels.patches import Patch, read_series
+from harness.kernels.record import Record
 from harness.kernels.source import SourceKernels
+from harness.linux.kconfig import read_config
 from harness.spec import PageSize
 
 CATALOGUE = """\
@@ -221,6 +227,159 @@ def test_users_tree_is_made_every_time(
     assert sorted(tree.rglob("*")) == before
     assert kernels.find(wanted) is None
     assert str(tree) in first.origin
+
+
+def test_changed_module_is_published(
+    archive: Path, cache: Cache, catalogue: Catalogue, wanted: CatalogueKernel, tree: Path
+) -> None:
+    """A driver that changed in its module alone is another kernel, though the Image is the same."""
+    kernels = SourceKernels(cache, catalogue)
+    first = kernels.build_tree(wanted, tree).kernel
+    (archive / "module").write_text("changed")
+    second = kernels.build_tree(wanted, tree).kernel
+    assert first.sha256 == second.sha256
+    assert second.modules is not None
+    assert (second.modules / "kernel/dummy.ko").read_text() == "changed"
+
+
+PATCH = "--- a/Kconfig\n+++ b/Kconfig\n@@ -0,0 +1 @@\n+# {}\n"
+
+
+def patches(tmp_path: Path, text: str) -> tuple[Patch, ...]:
+    path = tmp_path / "p.patch"
+    path.write_text(f"From: A <a@b>\nSubject: [PATCH] {text}\n\nwhy\n---\n{PATCH.format(text)}")
+    return read_series(path)
+
+
+def page_fragments(catalogue: Catalogue) -> None:
+    """Fragments beside that catalogue, as ours has them; a fake make keeps every option."""
+    beside = catalogue.where.parent
+    (beside / "trimmed.config").write_text("CONFIG_MODULES=y\n")
+    (beside / "ptdump.config").write_text("CONFIG_DEBUG_WX=y\n")
+    for size in ("4", "16", "64"):
+        (beside / f"page-{size}k.config").write_text(
+            f"CONFIG_ARM64_{size}K_PAGES=y\nCONFIG_ARM64_VA_BITS_52=y\n"
+        )
+    (beside / "page-boot.config").write_text("CONFIG_ARM64_BOOT_TIME_PAGE_SIZE=y\n")
+
+
+def test_patched_tree_says_so(
+    archive: Path, cache: Cache, catalogue: Catalogue, wanted: CatalogueKernel, tree: Path, tmp_path: Path
+) -> None:
+    """make works on the copy, the provenance has the series, and the user's tree nothing."""
+    made = SourceKernels(cache, catalogue).build_tree(wanted, tree, patches(tmp_path, "first")).kernel
+    record = Record.read(made.image.parent)
+    assert record is not None
+    assert (record.details["patches"], record.details["patch_subjects"]) == ("1", "first")
+    assert len(record.details["patches_sha256"]) == 64
+    assert (record.details["config"], record.details["fragments"]) == ("allnoconfig", "tiny")
+    assert record.details["compiler"] == "12"
+    assert "with 1 patch" in made.origin
+    assert (tree / "Kconfig").read_text() == ""
+    called = (archive / "called").read_text().splitlines()
+    assert all(f"-C {cache.root}/work/patched-" in line for line in called)
+
+
+def test_other_patches_build_where_the_last_did(
+    archive: Path, cache: Cache, catalogue: Catalogue, wanted: CatalogueKernel, tree: Path, tmp_path: Path
+) -> None:
+    """One output directory whatever the patches; emptied only when the copy of the tree was made anew."""
+    kernels = SourceKernels(cache, catalogue)
+    kernels.build_tree(wanted, tree, patches(tmp_path, "first"))
+    (output,) = (cache.root / "work").glob("build-*")
+    (output / "object.o").touch()
+    kernels.build_tree(wanted, tree, patches(tmp_path, "second"))
+    assert (output / "object.o").exists()
+    for path in (cache.root / "work").glob("patched-*"):
+        shutil.rmtree(path)
+    kernels.build_tree(wanted, tree, patches(tmp_path, "second"))
+    assert not (output / "object.o").exists()
+    assert len(list((cache.root / "work").glob("build-*"))) == 1
+
+
+def test_each_page_size_is_a_build(
+    archive: Path, cache: Cache, catalogue: Catalogue, tree: Path, make_image: Callable[..., bytes]
+) -> None:
+    """Sizes are built in order, each told as soon as it is there, in an output directory of its own."""
+    page_fragments(catalogue)
+    told: list[Made] = []
+
+    def next_image(made: Made) -> None:
+        told.append(made)
+        (archive / "image").write_bytes(make_image(0xE))
+
+    made = SourceKernels(cache, catalogue).build(
+        str(tree), None, (PageSize.K4, PageSize.K64), made=next_image
+    )
+    assert [one.kernel.page_size for one in made] == [PageSize.K4, PageSize.K64]
+    assert [one.kernel.name for one in made] == ["linux-4k", "linux-64k"]
+    assert list(made) == told
+    outputs = {path.name.partition("-trimmed")[2] for path in (cache.root / "work").glob("build-*")}
+    assert outputs == {"-ptdump-page-4k", "-ptdump-page-64k"}
+
+
+def test_header_must_have_the_size_asked_for(
+    archive: Path, cache: Cache, catalogue: Catalogue, tree: Path
+) -> None:
+    """A build whose header says 4K is not what 16K asked for."""
+    page_fragments(catalogue)
+    with pytest.raises(InfraError, match="built with 4K pages in its Image header, not 16K"):
+        SourceKernels(cache, catalogue).build(str(tree), None, (PageSize.K16,))
+
+
+def test_boot_time_selection_needs_the_series(
+    archive: Path,
+    cache: Cache,
+    catalogue: Catalogue,
+    tree: Path,
+    tmp_path: Path,
+    make_image: Callable[..., bytes],
+) -> None:
+    """A tree without the option is told so before make runs; with it the kernel is had."""
+    page_fragments(catalogue)
+    kernels = SourceKernels(cache, catalogue)
+    with pytest.raises(UsageError, match=r"has no ARM64_BOOT_TIME_PAGE_SIZE.*--patches"):
+        kernels.build(str(tree), None, (None,))
+    assert not (archive / "called").exists()
+    path = tmp_path / "series.patch"
+    path.write_text(
+        "diff --git a/arch/arm64/Kconfig b/arch/arm64/Kconfig\nnew file mode 100644\n--- /dev/null\n"
+        "+++ b/arch/arm64/Kconfig\n@@ -0,0 +1,2 @@\n+config ARM64_BOOT_TIME_PAGE_SIZE\n+\tbool\n"
+    )
+    (archive / "image").write_bytes(make_image(0x8) + b"arm64.pagesize")
+    (made,) = kernels.build(str(tree), None, (None,), read_series(path))
+    assert (made.kernel.page_size, made.kernel.is_boot_time, made.kernel.name) == (None, True, "linux-boot")
+
+
+def test_full_configuration_keeps_its_address_bits(
+    archive: Path, cache: Cache, catalogue: Catalogue, tree: Path
+) -> None:
+    """Over a .config only the page size is laid; what got lost is listed in a file of the build directory."""
+    page_fragments(catalogue)
+    (archive / "unknown").write_text("GONE\n")
+    base = Base("old.config", "CONFIG_ARM64_16K_PAGES=y\nCONFIG_ARM64_VA_BITS_48=y\nCONFIG_GONE=y\n")
+    configuration = Configuration(fragments=(), base=base, place="config-1")
+    (made,) = SourceKernels(cache, catalogue).build(str(tree), configuration, (PageSize.K4,))
+    assert made.kernel.config is not None
+    assert dict(read_config(made.kernel.config)) == {"ARM64_VA_BITS_48": "y", "ARM64_4K_PAGES": "y"}
+    assert [missing.option for missing in made.dropped] == ["GONE"]
+    assert made.dropped_list is not None
+    assert made.dropped_list.read_text() == "CONFIG_GONE: wanted y, found absent\n"
+
+
+def test_fixed_tree_is_built_once(
+    archive: Path, cache: Cache, catalogue: Catalogue, wanted: CatalogueKernel, tree: Path, tmp_path: Path
+) -> None:
+    """Equal tarball, configuration, patches and compiler: the kernel in the cache; other patches: not."""
+    path = tmp_path / "linux.tar"
+    subprocess.run(["tar", "-cf", str(path), "-C", str(tree.parent), tree.name], check=True)
+    kernels = SourceKernels(cache, catalogue)
+    first = kernels.build_tree(wanted, path, patches(tmp_path, "first")).kernel
+    assert kernels.build_tree(wanted, path, patches(tmp_path, "first")).kernel == first
+    assert compiled(archive) == 1
+    kernels.build_tree(wanted, path, patches(tmp_path, "second"))
+    kernels.build_tree(wanted, path)
+    assert compiled(archive) == 3
 
 
 def test_users_tree_must_be_one(
