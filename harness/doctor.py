@@ -71,6 +71,7 @@ _TOOLS = (
     _Tool(program="perl", package="perl", purpose="building kernels"),
     _Tool(program="tar", package="tar", purpose="unpacking kernel source"),
     _Tool(program="xz", package="xz-utils", purpose="unpacking kernel source"),
+    _Tool(program="git", package="git", purpose="building commits and patch series"),
 )
 
 
