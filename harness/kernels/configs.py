@@ -46,8 +46,11 @@ _CHOICES = (
     re.compile(r"ARM64_VA_BITS_\d+"),
     re.compile(r"ARM64_PA_BITS_\d+"),
 )
-# What kconfig finds out about the compiler; nobody asked for it.
-_TOOLCHAIN = re.compile(r"(?:(?:CC|AS|LD|GCC|CLANG|RUSTC?|BINDGEN|PAHOLE|TOOLS|LLD|GAS)_|CC$)")
+# What kconfig finds out by itself, about compiler and architecture; nobody asked for it.
+_DERIVED = re.compile(
+    r"(?:CC|AS|LD|GCC|CLANG|RUSTC?|BINDGEN|PAHOLE|TOOLS|LLD|GAS|HAVE|GENERIC|PAGE_SIZE"
+    r"|ARCH_(?:HAS|HAVE|WANTS?|USE|USES|SUPPORTS?|ENABLE|SELECT|INLINE))_.*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +188,14 @@ def replaced_by(fragments: Sequence[Fragment], option: str) -> bool:
 def dropped_from(base: Base, fragments: Sequence[Fragment], config: Kconfig) -> tuple[Missing, ...]:
     """The options set in `base` that `config` lacks, apart from those that the fragments replaced.
 
-    What kconfig only found out about the compiler comes last.
+    What kconfig only found out by itself comes last.
     """
     lost = [
         Missing(option, wanted, config.get(option))
         for option, wanted in base.options.items()
         if wanted != "n" and config.get(option, "n") == "n" and not replaced_by(fragments, option)
     ]
-    return tuple(sorted(lost, key=lambda missing: bool(_TOOLCHAIN.match(missing.option))))
+    return tuple(sorted(lost, key=lambda missing: bool(_DERIVED.fullmatch(missing.option))))
 
 
 def _part(word: str, catalogue: Catalogue) -> tuple[Fragment | Base, str]:

@@ -53,7 +53,8 @@ def patched(
         cache.workdir(place, waiting=lambda what: progress(0, None, what)) as directory,
         tempfile.TemporaryDirectory(prefix="granule-series-") as made,
     ):
-        progress(0, len(series), f"applying {len(series)} patches")
+        words = f"{len(series)} patch{'es' if len(series) > 1 else ''}"
+        progress(0, None, f"applying {words}")
         overlay = apply_series(tree.path, series, Path(made))
         generation = _synced(tree, overlay, directory, cache.root, progress)
         digest = series_digest(series)
@@ -62,7 +63,7 @@ def patched(
             path=directory / "tree",
             place=place,
             id=f"{tree.id}+{digest[:16]}",
-            origin=f"{tree.origin} with {len(series)} patch{'es' if len(series) > 1 else ''} ({digest[:12]})",
+            origin=f"{tree.origin} with {words} ({digest[:12]})",
             series=tuple(series),
             generation=generation,
         )

@@ -133,12 +133,13 @@ def test_no_fuzz(tree: Path, out: Path, tmp_path: Path) -> None:
 
 
 def test_repository_around_the_copies_is_no_matter(tree: Path, tmp_path: Path) -> None:
-    """git apply would skip, in silence, what lies outside of its place in a repository."""
+    """What a repository around the cache is configured to refuse applies here all the same."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), "config", "apply.whitespace", "error"], check=True)
     out = tmp_path / "deep/out"
     out.mkdir(parents=True)
-    apply_series(tree, series(tmp_path, CHANGE.format("TWO")), out)
-    assert contents(out) == {"mm/a.c": "one\nTWO\nthree\n"}
+    apply_series(tree, series(tmp_path, CHANGE.format("TWO ")), out)
+    assert contents(out) == {"mm/a.c": "one\nTWO \nthree\n"}
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "directory"])

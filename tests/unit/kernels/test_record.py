@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.cache import Cache
 from harness.errors import InfraError
-from harness.kernels.record import KIND, Record, describe_image, find_made
+from harness.kernels.record import KIND, Record, describe_image, find_made, find_published
 from harness.spec import PageSize
 
 
@@ -54,6 +56,31 @@ def test_newest_of_a_recipe_is_found(cache: Cache) -> None:
     assert found is not None
     assert found[1].origin == "last"
     assert find_made(cache, "none") is None
+
+
+def test_image_of_the_cache_is_the_whole_kernel(
+    cache: Cache, tmp_path: Path, make_image: Callable[..., bytes]
+) -> None:
+    """A cached Image stands for its whole record; the same bytes elsewhere, or without a name, do not."""
+    named = replace(record(), details={"name": "linux-64k"})
+    for key, one in (("named", named), ("nameless", record())):
+
+        def build(directory: Path, one: Record = one) -> None:
+            (directory / "Image").write_bytes(make_image())
+            one.write(directory)
+
+        cache.make(KIND, key, build)
+    kernel = find_published(cache, cache.entry(KIND, "named") / "Image")
+    assert kernel is not None
+    assert (kernel.name, kernel.page_size) == ("linux-64k", PageSize.K64)
+    assert find_published(cache, cache.entry(KIND, "nameless") / "Image") is None
+    assert find_published(cache, cache.entry(KIND, "named") / "provenance.json") is None
+    elsewhere = tmp_path / "named"
+    shutil.copytree(cache.entry(KIND, "named"), elsewhere)
+    assert find_published(cache, elsewhere / "Image") is None
+    link = tmp_path / "link"
+    link.symlink_to(cache.entry(KIND, "named") / "Image")
+    assert find_published(cache, link) == kernel
 
 
 def test_image_without_banner_is_refused(tmp_path: Path, make_image: Callable[..., bytes]) -> None:
