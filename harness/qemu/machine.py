@@ -221,6 +221,8 @@ class Machine:
         with contextlib.suppress(ChannelError):
             self.shell.run("sync; exec poweroff -f", deadline)
         status = self.process.wait(deadline)
+        # QEMU's end of the console is closed: what the kernel said last is on its way, and then nothing.
+        self.console.drain(LAST_WORDS_LIMIT_S, LAST_WORDS_LIMIT_S)
         reason = self._how_it_ended()
         if status != 0 or reason.startswith("host-"):
             raise QemuDied(f"QEMU died during power-off with status {status} ({reason})")
