@@ -8,6 +8,7 @@
         ├── LaunchError          QEMU did not start
         └── ChannelError         a line to a guest broke
             ├── GuestGone            the guest ended while we talked to it
+            ├── GuestStayed          it was to start another kernel and did not
             ├── QemuDied             QEMU itself crashed or was killed
             └── DeadlineExceeded     it did not answer in time
                 └── CommandTimeout       a command in a guest did not end in time
@@ -27,6 +28,7 @@ __all__ = [
     "ExitStatus",
     "GranuleError",
     "GuestGone",
+    "GuestStayed",
     "InfraError",
     "KernelUnavailable",
     "LaunchError",
@@ -97,6 +99,14 @@ class ChannelError(InfraError):
 
 class GuestGone(ChannelError):
     """The guest ended, panicked or rebooted while a command was running in it."""
+
+
+class GuestStayed(ChannelError):
+    """A guest was to start another kernel, and its own still answers; `said` is what the attempt printed."""
+
+    def __init__(self, said: str, status: str) -> None:
+        super().__init__(f"the guest stayed with its kernel: status {status}, and {said or 'not a word'}")
+        self.said = said
 
 
 class QemuDied(ChannelError):

@@ -16,6 +16,8 @@ __all__ = ["Console"]
 # A guest that prints one event per line would otherwise grow the list without end. Counted by kind, so that
 # a flood of one cannot crowd out another.
 EVENTS_OF_A_KIND = 100
+# kernel/panic.c, panic(): printed where no crash kernel was started.
+PANIC_ENDS = "---[ end Kernel panic"
 
 
 class Console:
@@ -31,6 +33,7 @@ class Console:
         self._log = KernelLog()
         self._events: list[LogEvent] = []
         self._counts: Counter[EventKind] = Counter()
+        self._panic_expected = False
         self._changed = threading.Condition()
         self._last_output_s = time.monotonic()
         self._closed = False
@@ -60,6 +63,8 @@ class Console:
 
     def _keep(self, events: tuple[LogEvent, ...]) -> None:
         for event in events:
+            if event.kind is EventKind.NEXT_KERNEL:
+                self._panic_expected = False
             self._counts[event.kind] += 1
             if self._counts[event.kind] <= EVENTS_OF_A_KIND:
                 self._events.append(event)
@@ -70,14 +75,42 @@ class Console:
         with self._changed:
             return tuple(self._events)
 
+    @property
+    def events_by_kernel(self) -> tuple[tuple[LogEvent, ...], ...]:
+        """The events so far of each kernel that ran, the first one's first."""
+        kernels: list[list[LogEvent]] = [[]]
+        for event in self.events:
+            if event.kind is EventKind.NEXT_KERNEL:
+                kernels.append([])
+            else:
+                kernels[-1].append(event)
+        return tuple(tuple(events) for events in kernels)
+
+    def expect_kernel(self, *, panic: bool = False) -> None:
+        """The kernel is about to start another by kexec: what was fatal to the first is not to the second.
+
+        `panic`: it does so because it panics, which until then is no end of the guest.
+        """
+        with self._changed:
+            self._log.expect_kernel()
+            self._panic_expected = panic
+
     def fatal_event(self) -> LogEvent | None:
-        """The first event after which the guest cannot be trusted, or None."""
-        return next((event for event in self.events if event.is_fatal), None)
+        """The first event after which the guest cannot be trusted, or None: of the kernel that runs now."""
+        events = self.events_by_kernel[-1]
+        return next((event for event in events if event.is_fatal and not self._is_expected(event)), None)
 
     def fatal_pending(self) -> bool:
         """True while the kernel is in the middle of reporting something fatal."""
         with self._changed:
-            return self._log.pending is not None and self._log.pending.is_fatal
+            kind = self._log.pending
+            expected = self._panic_expected and kind is EventKind.PANIC
+            return kind is not None and kind.is_fatal and not expected
+
+    def _is_expected(self, event: LogEvent) -> bool:
+        """True for a panic that leads to another kernel: one that does not says that it has ended."""
+        ended = any(line.startswith(PANIC_ENDS) for line in event.context)
+        return event.kind is EventKind.PANIC and self._panic_expected and not ended
 
     def silent_s(self) -> float:
         """Seconds since the guest last printed anything (or since the console was opened)."""

@@ -24,7 +24,7 @@ import pexpect
 import pexpect.socket_pexpect
 
 from harness.deadline import Deadline
-from harness.errors import ChannelError, CommandTimeout, DeadlineExceeded, GuestGone
+from harness.errors import ChannelError, CommandTimeout, DeadlineExceeded, GuestGone, GuestStayed
 
 __all__ = ["Completed", "Shell", "put_request", "raise_if_not_put"]
 
@@ -128,12 +128,33 @@ class Shell:
         self._greeted = False
         # What the agent says at the end of a request whose answer was not read to there.
         self._unread = b""
+        # The end of the answer to what should have started another kernel.
+        self._left = b""
 
     def wait_ready(self, deadline: Deadline) -> None:
-        """Wait for the agent's greeting, unless it has come; raises DeadlineExceeded or GuestGone."""
-        if not self._greeted:
-            self._await(READY, deadline, "the guest's shell", SMALL_BYTES)
-            self._greeted = True
+        """Wait for the agent's greeting, unless it has come; raises DeadlineExceeded or GuestGone.
+
+        After `leave` it is that of the next kernel's agent; raises GuestStayed if the script ended instead.
+        """
+        if self._greeted:
+            return
+        marks = [READY, self._left] if self._left else [READY]
+        index, said, _ = self._await_any(marks, deadline, "the guest's shell", SMALL_BYTES)
+        self._greeted = True
+        if index:
+            status, _ = self._await(b"\n", Deadline.after(INTERRUPT_S), "an exit status", SMALL_BYTES)
+            raise GuestStayed(said.decode(errors="replace").strip(), status.decode(errors="replace"))
+
+    def leave(self, script: str, deadline: Deadline) -> None:
+        """Run a script that ends this kernel and starts another: nothing but `wait_ready` may follow.
+
+        Raises DeadlineExceeded or GuestGone when the guest does not take it.
+        """
+        if self._unread and not self._interrupt(self._unread):
+            raise ChannelError("the guest does not end what was broken off before its next kernel")
+        nonce = secrets.token_hex(8).encode()
+        self._left, self._greeted = b"\ngranule:" + nonce + b" ", False
+        self._send(nonce + b" " + base64.b64encode(script.encode()) + b"\n", deadline, script)
 
     def keep_spare(self, deadline: Deadline) -> None:
         """Have a shell started for the next command: in a clone that command then needs no new process."""
@@ -210,18 +231,24 @@ class Shell:
 
     def _await(self, mark: bytes, deadline: Deadline, what: str, keep_bytes: int) -> tuple[bytes, bool]:
         """The bytes before `mark`, `keep_bytes` of them at most, and whether there were more."""
+        return self._await_any([mark], deadline, what, keep_bytes)[1:]
+
+    def _await_any(
+        self, marks: list[bytes], deadline: Deadline, what: str, keep_bytes: int
+    ) -> tuple[int, bytes, bool]:
+        """Which of the marks came, the bytes before it, `keep_bytes` at most, and whether there were more."""
         line = self._line
         line.begin(deadline, keep_bytes)
         try:
             # A window to search keeps pexpect from looking through all output again with every piece.
-            line.expect_exact([mark], searchwindowsize=len(mark) + MARK_ROOM_BYTES)
+            index: int = line.expect_exact(marks, searchwindowsize=max(map(len, marks)) + MARK_ROOM_BYTES)
         except pexpect.TIMEOUT:
             last = bytes(line.before or b"")[-200:]
             raise DeadlineExceeded(f"no answer in time to '{_short(what)}'; last output: {last!r}") from None
         except pexpect.EOF as error:
             self._raise_ended(what, error)
         got: bytes = line.before if line.kept is None else line.kept
-        return got[:keep_bytes], line.kept is not None or len(got) > keep_bytes
+        return index, got[:keep_bytes], line.kept is not None or len(got) > keep_bytes
 
     def _raise_ended(self, what: str, error: Exception) -> NoReturn:
         """Raise GuestGone, with the machine's own reason if it has one."""

@@ -39,6 +39,7 @@ class EventKind(Enum):
     REBOOT = "reboot"
     POWER_OFF = "power off"
     INIT = "init"
+    NEXT_KERNEL = "next kernel"
     ROOT_MISSING = "root missing"
 
     @property
@@ -49,7 +50,7 @@ class EventKind(Enum):
     @property
     def is_finding(self) -> bool:
         """True for what a healthy kernel never prints."""
-        return self not in (EventKind.POWER_OFF, EventKind.INIT)
+        return self not in (EventKind.POWER_OFF, EventKind.INIT, EventKind.NEXT_KERNEL)
 
     @property
     def opens_block(self) -> bool:
@@ -187,6 +188,7 @@ class KernelLog:
         self._stamped = False
         self._booted = False
         self._restarting = False
+        self._next_expected = False
         self._open: EventKind | None = None
         self._block: list[str] = []
         self._in_trace = False
@@ -195,6 +197,10 @@ class KernelLog:
     def pending(self) -> EventKind | None:
         """What is being reported right now, its block not yet complete; None when nothing is."""
         return self._open
+
+    def expect_kernel(self) -> None:
+        """The kernel starts another (kexec): the next boot is that one's, and no reboot."""
+        self._next_expected = True
 
     def feed(self, data: bytes) -> tuple[LogEvent, ...]:
         """Read more of the console; returns the events that it completed."""
@@ -254,7 +260,10 @@ class KernelLog:
     def _kind(self, message: str) -> EventKind | None:
         if message.startswith(_BOOTING):
             again = self._booted and not self._restarting
+            expected, self._next_expected = self._next_expected, False
             self._booted, self._restarting = True, False
+            if expected:
+                return EventKind.NEXT_KERNEL
             return EventKind.REBOOT if again else None
         kind = next((kind for kind, pattern in _KINDS if pattern.match(message)), None)
         if kind is EventKind.REBOOT:

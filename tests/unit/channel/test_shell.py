@@ -13,7 +13,7 @@ import pytest
 
 from harness.channel.shell import Shell
 from harness.deadline import Deadline
-from harness.errors import ChannelError, DeadlineExceeded, GuestGone
+from harness.errors import ChannelError, DeadlineExceeded, GuestGone, GuestStayed
 
 
 def _never_gone() -> None:
@@ -223,3 +223,32 @@ def test_the_greeting_is_waited_for_once(line: tuple[Shell, socket.socket]) -> N
     theirs.sendall(b"granule: ready\n")
     shell.wait_ready(Deadline.after(10))
     shell.wait_ready(Deadline.after(0))
+
+
+def test_the_next_kernels_agent_greets_anew(line: tuple[Shell, socket.socket]) -> None:
+    """After a script that ends its kernel the shell is ready with the next greeting, and not before."""
+    shell, theirs = line
+    theirs.sendall(b"granule: ready\n")
+    shell.wait_ready(Deadline.after(10))
+    shell.leave("kexec --exec", Deadline.after(10))
+    with pytest.raises(DeadlineExceeded):
+        shell.wait_ready(Deadline.after(0.1))
+    request = theirs.recv(1 << 16)
+    assert base64.b64decode(request.split()[1]) == b"kexec --exec"
+    theirs.sendall(b"cut off in the midst\0granule: ready\n")
+    shell.wait_ready(Deadline.after(10))
+    _answer(theirs, lambda nonce, _: b"on\ngranule:" + nonce + b" 0\n")
+    assert shell.run("true", Deadline.after(10)).output == b"on"
+
+
+def test_a_kernel_that_stays(line: tuple[Shell, socket.socket]) -> None:
+    """A script that was to end its kernel and came back is an error that says why; the shell goes on."""
+    shell, theirs = line
+    thread = _answer(theirs, lambda nonce, _: b"kexec: reboot: EBUSY\ngranule:" + nonce + b" 1\n")
+    shell.leave("kexec --exec", Deadline.after(10))
+    thread.join()
+    with pytest.raises(GuestStayed, match="status 1, and kexec: reboot: EBUSY") as caught:
+        shell.wait_ready(Deadline.after(10))
+    assert caught.value.said == "kexec: reboot: EBUSY"
+    _answer(theirs, lambda nonce, _: b"on\ngranule:" + nonce + b" 0\n")
+    assert shell.run("true", Deadline.after(10)).output == b"on"

@@ -243,3 +243,16 @@ def test_harmless_leaves_no_control_character(data: bytes) -> None:
 def test_harmless_shows_what_was_there() -> None:
     """An escape sequence, a NUL and a stray carriage return stay visible; CRLF is a line's end."""
     assert harmless(b"a\x1b[31mb\0c\rd\r\ne\xff\x9b") == "a␛[31mb␀c␍d\ne\ufffd\ufffd"
+
+
+def test_a_kernel_started_by_another() -> None:
+    """Expected once, it ends what the one before was reporting, and is no finding; unexpected, a reboot."""
+    log = KernelLog()
+    banner = b"[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x414fd0c1]\n"
+    assert log.feed(banner) == ()
+    log.expect_kernel()
+    crash = b"[    9.0] x\n[    9.000000] Kernel panic - not syncing: c\n[    9.000001] Bye!\n"
+    panic, kernel = log.feed(crash + banner)
+    assert (panic.kind, panic.context) == (EventKind.PANIC, ("Bye!",))
+    assert (kernel.kind, kernel.is_fatal, kernel.kind.is_finding) == (EventKind.NEXT_KERNEL, False, False)
+    assert [event.kind for event in log.feed(banner)] == [EventKind.REBOOT]
