@@ -11,12 +11,13 @@ from harness.cache import Cache
 from harness.errors import InfraError
 from harness.paths import data_dir
 
-__all__ = ["AGENT", "PROBE", "build_programs"]
+__all__ = ["AGENT", "KEXEC", "PROBE", "build_programs"]
 
 AGENT = "granule-agent"
 PROBE = "probe"
+KEXEC = "kexec"
 
-SOURCES = {AGENT: ("agent.c",), PROBE: ("probe/*.c",)}
+SOURCES = {AGENT: ("agent.c",), PROBE: ("probe/*.c",), KEXEC: ("kexec/*.c",)}
 # A segment aligned to less than 64K cannot be mapped by a kernel with 64K pages.
 FLAGS = (
     *("-static", "-O2", "-s", "-std=gnu11", "-Wall", "-Wextra", "-Werror"),
@@ -26,7 +27,7 @@ COMPILE_S = 300
 
 
 def build_programs(toolchain: Toolchain, cache: Cache) -> Path:
-    """The directory in the cache that holds `granule-agent` and `probe`, compiled unless they are there.
+    """The directory in the cache with `granule-agent`, `probe` and `kexec`, compiled unless they are there.
 
     Raises InfraError with the compiler's words when it fails.
     """
