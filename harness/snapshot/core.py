@@ -1,7 +1,9 @@
-"""Core files of QEMU's `dump-guest-memory`: a guest's memory, and the general registers of its vCPUs.
+"""ELF cores: a guest's memory, and the general registers of its vCPUs.
 
-They hold no system registers; those of the kernel's half are worked out from VMCOREINFO. Format: ELF64,
-target/arm/arch_dump.c and dump/dump.c of QEMU; struct elf_prstatus of arm64.
+QEMU's `dump-guest-memory` writes them, and after a crash a capture kernel has one in /proc/vmcore. They hold
+no system registers; those of the kernel's half are worked out from VMCOREINFO. Format: ELF64,
+target/arm/arch_dump.c and dump/dump.c of QEMU; kernel/crash_core.c and fs/proc/vmcore.c of Linux; struct
+elf_prstatus of arm64.
 """
 
 from __future__ import annotations
@@ -123,7 +125,19 @@ def _read_segments(file: BinaryIO, path: Path) -> _Contents:
             f"{path} is a core for gdb, laid out by virtual addresses: give the snapshot or core that it was "
             "made from"
         )
-    return _Contents(extents=tuple(extents), vcpus=_vcpus(notes, path), infos=tuple(_infos(notes)))
+    return _Contents(extents=_once(extents), vcpus=_vcpus(notes, path), infos=tuple(_infos(notes)))
+
+
+def _once(extents: list[Extent]) -> tuple[Extent, ...]:
+    """Memory without what is there twice: kdump has the kernel's code once more, by its own addresses.
+
+    Source: Linux kernel/crash_core.c, crash_prepare_elf64_headers(), `need_kernel_map`.
+    """
+    kept: list[Extent] = []
+    for one in sorted(extents, key=lambda one: (one.base_pa, -one.size_bytes)):
+        if not kept or one.end_pa > kept[-1].end_pa:
+            kept.append(one)
+    return tuple(kept)
 
 
 def _refuse_foreign(elf: ELFFile, path: Path) -> None:

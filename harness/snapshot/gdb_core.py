@@ -77,7 +77,7 @@ def write_gdb_core(
     kept = _kernel_pieces(snapshot, max_segments, notes)
     user_vcpu, also = _user_pieces(snapshot, vcpu, max_segments - len(kept), notes)
     notes += _register_notes(snapshot)
-    info = vmcoreinfo_of(snapshot.memory)
+    info = vmcoreinfo_of(snapshot.memory, snapshot.first_tables)
     content = b"".join(_notes(snapshot, info.text if info is not None else b""))
     path = Path(path)
     with saving_to(path), replacing(path) as file:

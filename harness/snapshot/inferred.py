@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.linux.vmcoreinfo import VmcoreInfo, find_vmcoreinfo
@@ -49,9 +49,14 @@ def kernel_regimes(memory: PhysicalMemory) -> Iterator[Regime]:
             yield regime
 
 
-def vmcoreinfo_of(memory: PhysicalMemory) -> VmcoreInfo | None:
-    """The first VMCOREINFO in memory that keeps its word, or None."""
-    return next((one for one in find_vmcoreinfo(memory.read, memory.ranges) if regime_of(one, memory)), None)
+def vmcoreinfo_of(memory: PhysicalMemory, tables: Collection[int] = ()) -> VmcoreInfo | None:
+    """The VMCOREINFO in memory that keeps its word, or None; of several the first of a table that is in use.
+
+    `tables`: physical addresses of the first tables of the vCPUs. What a kernel left that was there before
+    (kexec) may keep its word too, while nothing has been written over it.
+    """
+    sound = [one for one in find_vmcoreinfo(memory.read, memory.ranges) if regime_of(one, memory)]
+    return next((one for one in sound if one.table_pa in tables), sound[0] if sound else None)
 
 
 def regime_of(info: VmcoreInfo, memory: PhysicalMemory) -> Regime | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from harness.bulk import Ram, Reads, TableSource
 from harness.memory.ram import ContiguousMemory, PhysicalMemory
-from harness.vmsa import Regimes, Registers, StageOff, derive_both
+from harness.vmsa import Regime, Regimes, Registers, StageOff, derive_both
 from harness.vmsa.registers import REGISTER_NAMES
 
 __all__ = ["GENERAL_REGISTERS", "REGISTERS", "Snapshot", "Vcpu"]
@@ -82,6 +83,16 @@ class Snapshot:
             base_pa, buffer = self.memory.contiguous
             return Ram(buffer, base_pa)
         return Reads(self.memory.read)
+
+    @property
+    def first_tables(self) -> frozenset[int]:
+        """Physical addresses of the first tables that vCPUs have for the kernel half, be it a trampoline."""
+        found: set[int] = set()
+        for vcpu in self.vcpus:
+            with contextlib.suppress(ValueError):
+                upper = getattr(vcpu.regimes(), "upper", None)
+                found |= {upper.table_pa} if isinstance(upper, Regime) else set()
+        return frozenset(found)
 
     @property
     def ram(self) -> tuple[range, ...]:

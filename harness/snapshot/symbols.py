@@ -65,7 +65,7 @@ def symbols_in(snapshot: Snapshot) -> SymbolTable | None:
 
     None where VMCOREINFO, the image's header or its kallsyms are not in memory, or are damaged.
     """
-    info = vmcoreinfo_of(snapshot.memory)
+    info = vmcoreinfo_of(snapshot.memory, snapshot.first_tables)
     found = _image(snapshot, info) if info is not None else None
     if found is None:
         return None
@@ -101,7 +101,7 @@ def _image(snapshot: Snapshot, info: VmcoreInfo) -> tuple[int, bytes] | None:
 
 def code_in(snapshot: Snapshot, table: SymbolTable) -> bytes:
     """The kernel's code, from `_text` to `_etext`, for its call frames; empty where it is not in memory."""
-    info, end_va = vmcoreinfo_of(snapshot.memory), table.address_of("_etext")
+    info, end_va = vmcoreinfo_of(snapshot.memory, snapshot.first_tables), table.address_of("_etext")
     start_va = table.address_of("_text")
     if info is None or start_va is None or end_va is None or not 0 < end_va - start_va <= MAX_IMAGE_BYTES:
         return b""
@@ -116,7 +116,7 @@ def vmlinux_offset(snapshot: Snapshot, vmlinux: Path) -> int | None:
 
     By where VMCOREINFO says swapper_pg_dir is. Raises UsageError for what is no vmlinux.
     """
-    info = vmcoreinfo_of(snapshot.memory)
+    info = vmcoreinfo_of(snapshot.memory, snapshot.first_tables)
     if info is None:
         return None
     link_va = Symboliser.of_vmlinux(vmlinux).table.address_of("swapper_pg_dir")

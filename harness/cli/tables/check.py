@@ -14,6 +14,7 @@ from harness.cli.tables.options import json_option, source_options, table_option
 from harness.cli.tables.source import open_source
 from harness.errors import ExitStatus
 from harness.report.terminal import make_console
+from harness.snapshot.crash_kernel import whole_ram
 from harness.tables.half import Half, view_of
 from harness.tables.json import SCHEMA
 from harness.tables.words import count, safe
@@ -39,7 +40,7 @@ def check(source: str, as_json: bool, vcpu: int | None, table_pa: int | None, **
     """
     with open_source(source, options) as opened:
         view = view_of(opened.snapshot, vcpu=vcpu, table_pa=table_pa, half=Half.KERNEL)
-        kernel = KernelHalf.of(view.listed(Half.KERNEL), opened.snapshot.read, opened.snapshot.ram)
+        kernel = KernelHalf.of(view.listed(Half.KERNEL), opened.snapshot.read, whole_ram(opened.snapshot))
         rules = rules_for(kernel)
         findings = tuple(finding for rule in rules for finding in rule(kernel))
         leaves = len(kernel.leaves)

@@ -18,7 +18,6 @@ from harness.cli.progress import KernelProgress
 from harness.errors import ChannelError, UsageError
 from harness.kernels.catalogue import Catalogue
 from harness.linux.symbols import Symboliser
-from harness.linux.vmcoreinfo import find_vmcoreinfo
 from harness.matrix.cell import Cell
 from harness.matrix.plan import plan
 from harness.qemu.machine import Machine
@@ -26,6 +25,7 @@ from harness.report.terminal import make_console
 from harness.smoke import Check
 from harness.smoke.page_size import page_size
 from harness.snapshot import Snapshot, open_snapshot
+from harness.snapshot.inferred import vmcoreinfo_of
 from harness.spec import PageSize
 from harness.tables.words import safe
 
@@ -129,7 +129,7 @@ def _symbols_of(snapshot: Snapshot, vmlinux: Path | None) -> Symboliser | None:
         return None
     symbols = Symboliser.of_vmlinux(vmlinux)
     link_va = symbols.table.address_of("swapper_pg_dir")
-    info = next(iter(find_vmcoreinfo(snapshot.read, snapshot.ram)), None)
+    info = vmcoreinfo_of(snapshot.memory, snapshot.first_tables)
     if info is None or link_va is None:
         raise UsageError(
             f"{snapshot.origin} does not say where the kernel is (VMCOREINFO), or {vmlinux} has no "

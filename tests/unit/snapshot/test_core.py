@@ -201,3 +201,13 @@ def test_any_bytes_are_an_error_of_use(tmp_path: Path, junk: bytes) -> None:
         path.write_bytes(head + junk)
         with pytest.raises(UsageError):
             open_snapshot(path).close()
+
+
+def test_memory_that_is_there_twice(make: Any, guest: Any) -> None:
+    """A PT_LOAD within another, as kdump has one of the kernel's code, is the same memory and left out."""
+    whole, first = (BASE_PA, guest.memory), (BASE_PA, guest.memory[:0x1000])
+    copy = (BASE_PA + 0x6_0000, guest.memory[0x6_0000:0x7_0000])
+    for loads in ([copy, whole], [whole, copy, copy], [first, whole], [whole, first]):
+        with open_snapshot(make.core(loads)) as snapshot:
+            assert snapshot.ram == (range(BASE_PA, BASE_PA + len(guest.memory)),)
+            assert snapshot.read(BASE_PA, len(guest.memory)) == guest.memory
