@@ -15,6 +15,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     guest       what runs inside: the micro guest
     smoke       the checks
     matrix      cells: expand, refuse, run
+    kexec       one kernel starts the next; crash dumps
     report      terminal, HTML, JSON, JUnit
     cli, pytest_plugin, entry
 """

@@ -118,5 +118,7 @@ class MachineSpec:
     disks: tuple[Disk, ...] = ()
     wire: Wire | None = None
     features: tuple[Feature, ...] = ()
+    its: bool = True
+    """With the GIC's interrupt translation service, whose tables a kernel leaves to the next one."""
     exact: Conditions | None = None
     """Under these conditions the run repeats: TCG only, without disks and wire."""

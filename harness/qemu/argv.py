@@ -91,7 +91,8 @@ def _machine(spec: MachineSpec) -> str:
     gic = "max" if spec.accel is Accel.KVM else "3"
     exact = "" if spec.exact is None else f",{spec.exact.machine_option}"
     features = "".join(f",{feature.machine_option}" for feature in spec.features)
-    return f"virt,gic-version={gic},memory-backend=ram{features}{exact}"
+    its = "" if spec.its else ",its=off"
+    return f"virt,gic-version={gic},memory-backend=ram{features}{its}{exact}"
 
 
 def _accel(spec: MachineSpec) -> str:

@@ -23,6 +23,7 @@ LAYERS = (
     {"rig"},
     {"smoke"},
     {"matrix"},
+    {"kexec"},
     {"report", "tables"},
     {"doctor", "cli", "pytest_plugin"},
     {"entry"},

@@ -107,3 +107,12 @@ def test_features_are_properties_of_the_machine() -> None:
     assert "mte=on" not in " ".join(plain)
     (machine,) = (word for word in with_both if word.startswith("virt,"))
     assert machine.endswith(",virtualization=on,mte=on")
+
+
+def test_a_machine_without_its() -> None:
+    """It has the interrupt controller without the translation service, and is otherwise the same."""
+    with_its, without = (qemu_argv(replace(SPEC, its=its), LINES, program="qemu") for its in (True, False))
+    assert _option(without, "-machine") == ["virt,gic-version=3,memory-backend=ram,its=off"]
+    assert [word for word in without if "its=off" not in word] == [
+        word for word in with_its if "gic-version" not in word
+    ]
