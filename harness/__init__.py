@@ -11,6 +11,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     build       initramfs, guest programs, disk images
     channel     console, shell, QMP, gdbstub: one class each
     memory      a guest's physical memory, read from outside
+    hyperv      the host's side of VMBus, and what makes a guest look for it
     qemu        probing QEMU, its command line, its process; the Machine
     guest       what runs inside: the micro guest
     smoke       the checks

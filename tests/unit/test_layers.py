@@ -17,6 +17,7 @@ LAYERS = (
     {"bulk"},
     {"kernels", "build"},
     {"channel", "memory"},
+    {"hyperv"},
     {"snapshot"},
     {"check"},
     {"qemu"},

@@ -1,0 +1,1 @@
+"""Devices behind VMBus channels: each a module, each a `harness.hyperv.channel.Device`."""
