@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.determinism.conditions import Conditions
 from harness.errors import UsageError
 
-__all__ = ["Accel", "Disk", "MachineSpec", "PageSize", "Wire"]
+__all__ = ["Accel", "Disk", "Firmware", "Hyperv", "MachineSpec", "PageSize", "Platform", "Wire"]
 
 
 class PageSize(Enum):
@@ -83,6 +83,43 @@ class Feature(Enum):
             raise UsageError(f"'{text}' is not a feature of the machine; there are {known}") from None
 
 
+class Platform(Enum):
+    """What a kernel finds itself on; the value is how options and ids spell it."""
+
+    VIRT = "virt"
+    """QEMU's `virt` machine, as it is."""
+    HYPERV = "hyperv"
+    """The same with an EL2 monitor and the host's side of VMBus: see docs/hyperv.md."""
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """The platform of that name; raises UsageError naming those that there are."""
+        try:
+            return cls(text.lower())
+        except ValueError:
+            known = ", ".join(platform.value for platform in cls)
+            raise UsageError(f"'{text}' is not a platform; there are {known}") from None
+
+
+class Firmware(Enum):
+    """How a kernel learns of its machine."""
+
+    ACPI = "acpi"
+    DEVICE_TREE = "dt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperv:
+    """What a machine has in addition for its kernel to believe that it is on Hyper-V."""
+
+    monitor: Path
+    """The EL2 monitor: `harness.hyperv.monitor.build_monitor`."""
+    firmware: Firmware = Firmware.ACPI
+    """Kernels before 6.16 recognise Hyper-V by ACPI only."""
+    vmbus: tuple[int, int] = (5, 3)
+    """The newest version of VMBus that the host agrees to; kernels ask for older ones then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """A raw disk image behind virtio-blk; `serial` is how the guest tells it from the others."""
@@ -122,3 +159,10 @@ class MachineSpec:
     """With the GIC's interrupt translation service, whose tables a kernel leaves to the next one."""
     exact: Conditions | None = None
     """Under these conditions the run repeats: TCG only, without disks and wire."""
+    hyperv: Hyperv | None = None
+    """TCG only: the monitor needs EL2 for itself."""
+
+    @property
+    def platform(self) -> Platform:
+        """What the kernel finds itself on."""
+        return Platform.VIRT if self.hyperv is None else Platform.HYPERV

@@ -19,7 +19,7 @@ from harness.hyperv.wire.messages import MESSAGE_BYTES
 from harness.hyperv.wire.numbers import HypercallCode, Register, Status
 from harness.hyperv.wirelog import WireLog
 
-__all__ = ["FUNCTION_ID", "GuestCrash", "Hypercalls", "MessagePort"]
+__all__ = ["FUNCTION_ID", "GuestCrash", "Hypercalls", "MessagePort", "ReferenceClock"]
 
 FUNCTION_ID: Final = 0x4600_0001
 """HV_FUNC_ID: SMCCC's vendor-specific hypervisor service call 1 (arch/arm64/include/asm/mshyperv.h)."""
@@ -31,7 +31,7 @@ SELF: Final = 0xFFFF_FFFE
 POST_MESSAGE_BYTES: Final = 16 + MESSAGE_BYTES
 CRASH_TEXT_BYTES: Final = HV_PAGE_BYTES
 """hv_kmsg_dump() gives one page of Hyper-V's at most (drivers/hv/hv_common.c)."""
-_TICKS_PER_S: Final = 10_000_000
+_TICK_NS: Final = 100
 
 # Bits of HV_REGISTER_FEATURES: reference counter, SynIC, hypercall registers, VP index; then, in the upper
 # half, posting and signalling (include/asm-generic/hyperv-tlfs.h, HV_MSR_* and HV_POST_MESSAGES).
@@ -56,6 +56,17 @@ class MessagePort(Protocol):
         ...
 
 
+class ReferenceClock:
+    """The partition's reference counter (TLFS, chapter 12): 100 ns each, from when this was made."""
+
+    def __init__(self) -> None:
+        self._started_ns = time.monotonic_ns()
+
+    def now(self) -> int:
+        """Its value."""
+        return (time.monotonic_ns() - self._started_ns) // _TICK_NS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestCrash:
     """What a guest said through the crash registers when it panicked (hyperv_report_panic_msg())."""
@@ -69,20 +80,18 @@ class GuestCrash:
 class Hypercalls:
     """Answers hypercalls; `handle` never raises for anything that a guest does."""
 
-    def __init__(self, memory: GuestMemory, synic: Synic, port: MessagePort, log: WireLog) -> None:
+    def __init__(
+        self, memory: GuestMemory, synic: Synic, port: MessagePort, log: WireLog, clock: ReferenceClock
+    ) -> None:
         self._memory = memory
         self._synic = synic
         self._port = port
         self._log = log
-        self._started_s = time.monotonic()
+        self._clock = clock
         self.counts: Counter[str] = Counter()
         """Calls by name, and those that do not exist together as `other`."""
         self.crash: GuestCrash | None = None
         """The first report of a crash."""
-
-    def reference_time(self) -> int:
-        """The partition's reference counter, in units of 100 ns."""
-        return int((time.monotonic() - self._started_s) * _TICKS_PER_S)
 
     def handle(self, vp: int, x: list[int]) -> None:
         """Carry out the call in registers x0 to x17 of a processor and put its results there."""
@@ -153,7 +162,7 @@ class Hypercalls:
         if register is Register.VP_INDEX:
             return vp, 0
         if register is Register.TIME_REF_COUNT:
-            return self.reference_time(), 0
+            return self._clock.now(), 0
         return self._synic.get(vp, register), 0
 
     def _set(self, vp: int, register: Register, value: int) -> None:

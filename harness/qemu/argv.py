@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.spec import Accel, MachineSpec
+from harness.hyperv.host import DOORBELL_SLOT
+from harness.hyperv.layout import Layout
+from harness.spec import Accel, Feature, MachineSpec
 
 __all__ = ["Lines", "qemu_argv"]
 
@@ -24,6 +26,10 @@ class Lines:
     """The far end of the guest's TCP peer, where the spec has a wire with an echo."""
     disks: tuple[int, ...] = field(default=())
     """One per disk of the spec, in order."""
+    doorbell: int | None = None
+    """With Hyper-V: where vCPUs ask for the host."""
+    qtest: int | None = None
+    """With Hyper-V: where the host raises interrupts."""
 
 
 def qemu_argv(
@@ -42,7 +48,7 @@ def qemu_argv(
         *("-machine", _machine(spec)),
         *("-accel", _accel(spec)),
         *("-cpu", spec.cpu),
-        *("-smp", str(spec.vcpus)),
+        *("-smp", _smp(spec)),
         *("-m", f"{spec.memory_mib}M"),
         "-object",
         f"memory-backend-file,id=ram,size={spec.memory_mib}M,share={share},mem-path=/proc/self/fd/{lines.ram}",
@@ -60,6 +66,7 @@ def qemu_argv(
         *_entropy(spec),
         *_disks(spec, lines),
         *_wire(spec, lines),
+        *_hyperv(lines),
         *(("-incoming", "defer") if clone else _boot(spec)),
         *(spec.exact.qemu_words if spec.exact is not None else ()),
     )
@@ -67,6 +74,10 @@ def qemu_argv(
 
 def _boot(spec: MachineSpec) -> tuple[str, ...]:
     """What a clone goes without: QEMU would read it into memory of its own, and then never use it."""
+    if spec.hyperv is not None:
+        # Everything is in RAM already; the vCPUs wait until the host does too.
+        monitor_pa = Layout(ram_bytes=spec.memory_mib << 20).monitor_pa
+        return ("-S", "-device", f"loader,addr={monitor_pa:#x},cpu-num=0")
     return ("-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.cmdline)
 
 
@@ -90,9 +101,30 @@ def _machine(spec: MachineSpec) -> str:
     # KVM can only give the interrupt controller that the host has: `max` asks for the best of those.
     gic = "max" if spec.accel is Accel.KVM else "3"
     exact = "" if spec.exact is None else f",{spec.exact.machine_option}"
-    features = "".join(f",{feature.machine_option}" for feature in spec.features)
+    wanted = (*spec.features, *((Feature.EL2,) if spec.hyperv is not None else ()))
+    features = "".join(f",{feature.machine_option}" for feature in dict.fromkeys(wanted))
     its = "" if spec.its else ",its=off"
     return f"virt,gic-version={gic},memory-backend=ram{features}{its}{exact}"
+
+
+def _smp(spec: MachineSpec) -> str:
+    if spec.hyperv is None:
+        return str(spec.vcpus)
+    # The host's thread writes what vCPUs write. QEMU makes their atomic instructions atomic to others only
+    # where there may be several of them (accel/tcg, CF_PARALLEL).
+    return f"{spec.vcpus},maxcpus={max(2, spec.vcpus)}"
+
+
+def _hyperv(lines: Lines) -> tuple[str, ...]:
+    """The doorbell, a 16550 that only the monitor knows of, and the line that interrupts come by."""
+    if lines.doorbell is None or lines.qtest is None:
+        return ()
+    return (
+        *_socket("doorbell", lines.doorbell),
+        *("-device", f"pci-serial,chardev=doorbell,addr={DOORBELL_SLOT:#x}"),
+        *_socket("qtest", lines.qtest),
+        *("-qtest", "chardev:qtest", "-qtest-log", "none"),
+    )
 
 
 def _accel(spec: MachineSpec) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from harness.channel.console import Console
@@ -18,9 +18,11 @@ from harness.channel.transcript import Transcript
 from harness.deadline import Deadline
 from harness.determinism.obstacles import obstacles
 from harness.errors import ChannelError, GuestGone, InfraError, LaunchError, QemuDied, UsageError
+from harness.hyperv.channel import Device
 from harness.memory.ram import RAM_BASE_PA, PrivateRam, SharedRam, make_ram
 from harness.qemu.argv import Lines, qemu_argv
 from harness.qemu.frozen import Frozen
+from harness.qemu.hyperv_part import LINES, GuestHost, make_host
 from harness.qemu.probe import Qemu
 from harness.qemu.process import QemuProcess
 from harness.qemu.sparse import copy_data
@@ -50,20 +52,28 @@ class Machine:
 
     `saved`: go on from there instead of booting, with the vCPUs stopped until QMP `cont`. Guest RAM is then
     private to QEMU. `harness.qemu.clone.start_clone` does the rest.
+    `devices`: on Hyper-V, offered beside the standard ones.
     """
 
-    def __init__(self, spec: MachineSpec, qemu: Qemu, *, saved: SavedState | None = None) -> None:
+    def __init__(
+        self, spec: MachineSpec, qemu: Qemu, *, saved: SavedState | None = None,
+        devices: Sequence[Device] = (),
+    ) -> None:  # fmt: skip
         self.spec = spec
         self._saved = saved
+        self.hyperv: GuestHost | None = None
+        """The host's side of VMBus, on a machine that is Hyper-V to its kernel."""
         self._cleanup = contextlib.ExitStack()
         self._started_s = time.monotonic()
         self._end_reason = ""
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
-            self._start(spec, qemu, saved)
+            self._start(spec, qemu, saved, devices)
             on_failure.pop_all()
 
-    def _start(self, spec: MachineSpec, qemu: Qemu, saved: SavedState | None) -> None:
+    def _start(
+        self, spec: MachineSpec, qemu: Qemu, saved: SavedState | None, devices: Sequence[Device]
+    ) -> None:
         in_the_way = obstacles(spec) if spec.exact is not None else ()
         if in_the_way:
             raise UsageError(f"this machine cannot be run so that it repeats: {'; '.join(in_the_way)}")
@@ -72,7 +82,8 @@ class Machine:
             numbers: dict[str, int] = {}
             wired = spec.wire is not None and spec.wire.echo
             sockets = ("monitor", "console", *(() if spec.exact is not None else ("shell",)), "gdb")
-            for name in (*sockets, *(("wire",) if wired else ())):
+            extra = (*(("wire",) if wired else ()), *(LINES if spec.hyperv is not None else ()))
+            for name in (*sockets, *extra):
                 mine, other = socket.socketpair()
                 ours[name] = self._cleanup.enter_context(mine)
                 numbers[name] = theirs.enter_context(other).fileno()
@@ -80,6 +91,9 @@ class Machine:
             self._cleanup.callback(os.close, self._ram)
             self._disks = tuple(self._private_copy(disk) for disk in spec.disks)
             self._gdb = Gdbstub(ours["gdb"])
+            if spec.hyperv is not None:
+                self.hyperv = make_host(spec, self._ram, devices, ours)
+                self._cleanup.callback(self.hyperv.close)
             self.exact: ExactShell | None = None
             if spec.exact is not None:
                 self.exact = ExactShell(self._gdb, spec.exact.seed, self.raise_if_gone)
@@ -116,6 +130,8 @@ class Machine:
         self.accelerator = self._accelerator()
         if self.exact is not None:
             self.exact.go()
+        if self.hyperv is not None:
+            self.hyperv.go(self.qmp)
 
     def _private_copy(self, disk: Disk) -> int:
         """An anonymous file with the image's content: the guest writes there, never to the image."""
@@ -185,6 +201,8 @@ class Machine:
 
     def raise_if_gone(self) -> None:
         """Raise GuestGone, naming the reason, when the guest is beyond answering; QemuDied if QEMU is."""
+        if self.hyperv is not None and self.hyperv.failure and self.process.exit_status() is None:
+            raise ChannelError(self.hyperv.failure)
         if self.console.fatal_pending():
             self.console.drain(LAST_WORDS_QUIET_S, LAST_WORDS_LIMIT_S)
             raise GuestGone("the kernel reported something fatal")
@@ -242,10 +260,18 @@ class Machine:
             return
         if self.exact is not None:
             self.exact.give_up()
+        with self._stopped(deadline), contextlib.closing(self._memory(deadline)) as memory:
+            yield Frozen(gdb=self._gdb, qmp=self.qmp, memory=memory, vcpus=self._gdb.vcpus(deadline))
+
+    @contextlib.contextmanager
+    def _stopped(self, deadline: Deadline) -> Iterator[None]:
+        if self.hyperv is not None:
+            with self.hyperv.stopped(self.qmp, self._gdb, deadline):
+                yield
+            return
         self.qmp.execute("stop", deadline)
         try:
-            with contextlib.closing(self._memory(deadline)) as memory:
-                yield Frozen(gdb=self._gdb, qmp=self.qmp, memory=memory, vcpus=self._gdb.vcpus(deadline))
+            yield
         finally:
             with contextlib.suppress(ChannelError):
                 self.qmp.execute("cont", Deadline.after(MONITOR_S))

@@ -52,6 +52,7 @@ class Obstacle(Enum):
     KVM = "cold under KVM until run"
     UNMIGRATABLE = "QEMU cannot save or load this machine's state"
     CACHE = "the template cannot be kept"
+    HYPERV = "cold on Hyper-V"
 
 
 class NoTemplate(InfraError):
@@ -131,6 +132,8 @@ class Templates:
         """
         if spec.accel is not Accel.TCG:
             raise NoTemplate(Obstacle.KVM, "saving and loading a KVM guest has not been tried")
+        if spec.hyperv is not None:
+            raise NoTemplate(Obstacle.HYPERV, "the other ends of its channels are in this process")
         key = template_key(spec, self._qemu)
         with self._guard:
             maker = self._makers.setdefault(key, threading.Lock())

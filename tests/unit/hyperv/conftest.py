@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from harness.hyperv.channel import Channel, Device, Offer
-from harness.hyperv.hypercall import Hypercalls
+from harness.hyperv.hypercall import Hypercalls, ReferenceClock
 from harness.hyperv.memory import GuestMemory
 from harness.hyperv.synic import Synic
 from harness.hyperv.vmbus import VmBus
@@ -142,7 +142,7 @@ class SimGuest:
         self.log = WireLog()
         self.synic = Synic(self.memory, self.vps, self.interrupts.append, self.log)
         self.bus = VmBus(self.memory, self.synic, self.devices, self.log, maximum=self.maximum)
-        self.calls = Hypercalls(self.memory, self.synic, self.bus, self.log)
+        self.calls = Hypercalls(self.memory, self.synic, self.bus, self.log, ReferenceClock())
         self._free_pa = BASE_PA + (1 << 16)
         self._handle = 0xE1E10
         self._input_pa = self.alloc(HV)
