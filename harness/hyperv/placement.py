@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.errors import InfraError, UsageError
 from harness.hyperv.firmware.acpi import acpi_tables
-from harness.hyperv.firmware.efi import CMDLINE, MemoryType, Region, efi_hand_off
+from harness.hyperv.firmware.efi import MemoryType, Region, efi_hand_off
 from harness.hyperv.firmware.fdt import text
 from harness.hyperv.firmware.tree import chosen_only, machine_tree
 from harness.hyperv.layout import BootBlock, Layout
@@ -18,7 +18,10 @@ from harness.linux.image import ImageHeader
 from harness.memory.ram import RAM_BASE_PA
 from harness.spec import Firmware
 
-__all__ = ["KERNEL_PA", "Boot", "place"]
+__all__ = ["CMDLINE", "KERNEL_PA", "Boot", "place"]
+
+CMDLINE: Final = "efi=noruntime granule.hyperv"
+"""There are no runtime services to be called; and guests/micro/init loads the drivers."""
 
 KERNEL_PA: Final = RAM_BASE_PA + (2 << 20)
 """Where QEMU's own loader puts an Image without a text offset (hw/arm/boot.c, load_aarch64_image())."""
@@ -58,7 +61,7 @@ def place(memory: GuestMemory, layout: Layout, boot: Boot) -> None:
     memory.write(initrd_pa, initrd)
     memory.write(layout.monitor_pa, monitor)
     chosen = {
-        "bootargs": text(boot.cmdline),
+        "bootargs": text(f"{boot.cmdline} {CMDLINE}"),
         "linux,initrd-start": struct.pack(">Q", initrd_pa),
         "linux,initrd-end": struct.pack(">Q", initrd_pa + len(initrd)),
         "kaslr-seed": boot.seed[:8],
@@ -87,7 +90,7 @@ def _firmware(memory: GuestMemory, layout: Layout, boot: Boot, chosen: dict[str,
     )
     efi = efi_hand_off(layout.efi_pa, rsdp_pa, regions)
     memory.write(layout.efi_pa, efi.data)
-    return chosen_only(efi.chosen | chosen | {"bootargs": text(f"{boot.cmdline} {CMDLINE}")})
+    return chosen_only(efi.chosen | chosen)
 
 
 def _read(path: Path) -> bytes:

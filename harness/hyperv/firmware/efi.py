@@ -2,7 +2,8 @@
 
 A kernel that is given a device tree of nothing but /chosen takes ACPI tables instead, and finds them through
 an EFI system table whose address /chosen tells (Linux arch/arm64/kernel/acpi.c, dt_is_stub();
-drivers/firmware/efi/fdtparams.c). There are no runtime services: `efi=noruntime`.
+drivers/firmware/efi/fdtparams.c). There are no runtime services: the kernel is to be told
+`efi=noruntime`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from enum import IntEnum
 from typing import Final
 from uuid import UUID
 
-__all__ = ["CMDLINE", "EfiHandOff", "MemoryType", "Region", "efi_hand_off"]
+__all__ = ["EfiHandOff", "MemoryType", "Region", "efi_hand_off"]
 
-CMDLINE: Final = "efi=noruntime"
 _PAGE_BYTES: Final = 4096
 _WRITE_BACK: Final = 8
 _DESCRIPTOR_BYTES: Final = 48

@@ -106,10 +106,10 @@ class HeartbeatBody(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSyncBody(Record):
-    """ictimesync_ref_data, of version 4: the host's clock and the reference counter at one moment, in 100 ns."""
+    """ictimesync_ref_data, of version 4: the host's clock and the reference counter at one moment."""
 
     host_time: U64
-    """Since 1601."""
+    """Since 1601, in units of 100 ns as the counter."""
     reference_time: U64
     flags: U8
     """1: set the clock; 2: a sample."""

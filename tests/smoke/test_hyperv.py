@@ -1,0 +1,130 @@
+"""Unmodified kernels on Hyper-V that is not: the bus, its services, the ordinary checks, a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.hyperv.host import Host
+from harness.hyperv.monitor import hyperv_setup
+from harness.hyperv.wire.numbers import VmbusVersion
+from harness.kernels.kernel import Kernel
+from harness.kernels.store import KernelStore
+from harness.matrix.boot import Symbols, boot
+from harness.matrix.cell import Request
+from harness.matrix.patience import Patience
+from harness.matrix.plan import plan
+from harness.matrix.record import Record
+from harness.matrix.run import Bench, machine_spec, subject_of
+from harness.qemu.machine import CLEAN_END, Machine
+from harness.smoke import CHECKS
+from harness.smoke.subject import Subject
+from harness.spec import Accel, Hyperv, PageSize
+
+KERNELS = ("debian-4k", "debian-16k", "trimmed-hyperv-4k", "trimmed-hyperv-16k", "trimmed-hyperv-64k")
+PATIENCE = Patience.of(Accel.TCG, "neoverse-n1", None)
+SOON_S = 60.0
+
+Start = Callable[..., Subject]
+
+
+@pytest.fixture
+def start(granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[Start]:
+    """Boots a kernel on Hyper-V to its shell: `start(name, vmbus=(5, 3), cmdline=...)`."""
+    machines: list[Machine] = []
+
+    def begin(name: str, *, cmdline: str = "", vmbus: tuple[int, int] = (5, 3)) -> Subject:
+        if not granule_kernels.available(name):
+            pytest.skip(f"{name} is not in the cache: granule kernels fetch {name}")
+        asked = Request(kernels=(name,), accel=Accel.TCG, cmdline=cmdline)
+        (cell, *_) = plan(asked, granule_kernels, granule_bench.qemu).cells
+        kernel: Kernel = granule_kernels.get(name)
+        spec = machine_spec(cell, kernel, granule_bench)
+        setup: Hyperv = replace(hyperv_setup(granule_bench.cache), vmbus=vmbus)
+        machine = Machine(replace(spec, hyperv=setup, memory_mib=512), granule_bench.qemu)
+        machines.append(machine)
+        boot(machine, Symbols(kernel), PATIENCE, Record())
+        return subject_of(cell, kernel, machine, PATIENCE, Deadline.after(PATIENCE.cell_s))
+
+    yield begin
+    for machine in machines:
+        machine.close()
+
+
+def _host(subject: Subject) -> Host:
+    assert subject.machine.hyperv is not None
+    return subject.machine.hyperv
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    Deadline.after(SOON_S).wait_until(condition, what)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_services_and_shutdown(start: Start, kernel: str) -> None:
+    """VMBus 5.3 comes up, three services agree and answer, and the guest powers off when the host asks."""
+    subject = start(kernel)
+    host, services = _host(subject), _host(subject).standard
+    print(f"{kernel}: at its shell after {subject.machine.age_s:.1f} s")
+    assert host.bus.version is VmbusVersion.V5_3
+    assert "Vmbus version:5.3" in subject.machine.transcript.content().decode()
+    _until(lambda: services.heartbeat.beats >= 3, "heartbeats")
+    _until(lambda: services.timesync.answers >= 1, "an answer to the host's time")
+    _until(lambda: services.shutdown.is_ready, "the shutdown service")
+    assert services.heartbeat.version == (3, 0)
+    assert services.timesync.version == (4, 0)
+    assert services.shutdown.version == (3, 2)
+    with host.locked():
+        assert services.shutdown.ask()
+    _until(lambda: subject.machine.process.exit_status() is not None, "the guest to power off")
+    assert subject.machine.is_off, CLEAN_END
+    assert services.shutdown.statuses == [0]
+    assert host.log.violations == ()
+    assert host.failure == ""
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_ordinary_checks_pass(start: Start, kernel: str) -> None:
+    """What is checked on `virt` holds on Hyper-V too, the cross-check of page tables included."""
+    subject = start(kernel)
+    results = [check.result(subject) for check in CHECKS if check.memory_mib.get(subject.page_size, 0) <= 512]
+    failed = {result.name: result.findings for result in results if result.verdict.is_failure}
+    assert not failed, failed
+    assert len(results) > 10
+    assert _host(subject).log.violations == ()
+    assert subject.machine.power_off(Deadline.after(SOON_S)) == CLEAN_END
+
+
+@pytest.mark.parametrize("kernel", ("debian-4k", "debian-16k", "trimmed-hyperv-64k"))
+def test_a_panic_is_reported(start: Start, kernel: str) -> None:
+    """A panic's kernel log comes through the crash registers, and the bus is let go of."""
+    subject = start(kernel)
+    host = _host(subject)
+    subject.sh("nohup sh -c 'sleep 1; echo c >/proc/sysrq-trigger' >/dev/null 2>&1 &")
+    _until(lambda: host.crash is not None and bool(host.crash.text), "a report of the crash")
+    assert host.crash is not None
+    assert "sysrq triggered crash" in host.crash.text
+    assert len(host.crash.text) <= 4096
+    _until(lambda: host.bus.unloads == 1, "UNLOAD")
+    assert host.log.violations == ()
+
+
+@pytest.mark.parametrize("kernel", ("debian-4k", "debian-16k"))
+def test_an_older_host(start: Start, kernel: str) -> None:
+    """With a host of 4.1 the guest tries newer versions, is refused, and comes up with that one."""
+    subject = start(kernel, vmbus=(4, 1))
+    host = _host(subject)
+    assert host.bus.version is VmbusVersion.V4_1
+    assert host.bus.refused_versions == [0x50003, 0x50002, 0x50001, 0x50000]
+    _until(lambda: host.standard.heartbeat.beats >= 1, "a heartbeat")
+    assert host.log.violations == ()
+
+
+def test_page_size_is_the_kernels(start: Start) -> None:
+    """The 16K kernel runs with 16K pages here as well."""
+    subject = start("debian-16k")
+    assert subject.page_size is PageSize.K16
+    assert subject.sh("getconf PAGE_SIZE").text.strip() == "16384"
