@@ -133,9 +133,7 @@ class Channel:
         if len(set(gpadl.pfns)) != len(gpadl.pfns):
             raise Violated(Rule.RING, "a page twice in one ring")
         reader = RingReader(self.memory, gpadl.pfns[:downstream_page])
-        reader.check_fresh()
         writer = RingWriter(self.memory, gpadl.pfns[downstream_page:])
-        writer.check_fresh()
         self.reader, self.writer = reader, writer
         self.ring_gpadl, self.downstream_page = gpadl, downstream_page
         self.target_vp, self.user_data = target_vp, user_data

@@ -31,7 +31,10 @@ MAX_PACKET_BYTES: Final = 0xFFFF * 8
 
 
 class _Ring:
-    """The header and the data of a ring; `pfns` are its 4K pages, header first."""
+    """The header and the data of a ring; `pfns` are its 4K pages, header first.
+
+    Raises Violated unless the guest has just made it.
+    """
 
     def __init__(self, memory: GuestMemory, pfns: tuple[int, ...]) -> None:
         if len(pfns) < 2:
@@ -42,6 +45,7 @@ class _Ring:
         self._data = PagedView(memory, pfns[1:], size=self.data_bytes)
         if not memory.has_page(pfns[0]):
             raise Violated(Rule.MEMORY, f"the ring's header is page {pfns[0]:#x}, which is not RAM")
+        self._check_fresh()
 
     def load(self, field: int) -> int:
         """A word of the header, such as FEATURE_BITS."""
@@ -74,7 +78,7 @@ class _Ring:
         """As the guest initialised them."""
         return self.load(FEATURE_BITS)
 
-    def check_fresh(self) -> None:
+    def _check_fresh(self) -> None:
         """Raise Violated unless it is as a guest must hand it over: empty, its features announced."""
         words = {"write index": WRITE_INDEX, "read index": READ_INDEX, "pending send size": PENDING_SEND_SIZE}
         for name, field in words.items():

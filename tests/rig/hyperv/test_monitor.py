@@ -54,7 +54,7 @@ def _spec(kept: Cache, tmp_path: Path, *, vcpus: int, cpu: str, delay: int = 1) 
     ("vcpus", "cpu"), [(1, "neoverse-n1"), (2, "cortex-a76"), (4, "max"), (2, "a64fx"), (1, "cortex-a57")]
 )
 def test_every_call_is_answered(kept: Cache, qemu: Qemu, tmp_path: Path, vcpus: int, cpu: str) -> None:
-    """Each vCPU runs at EL1 and gets every answer, no other register changed; flooding the doorbell is harmless.
+    """Each vCPU runs at EL1 and gets every answer, other registers unchanged; a flooded doorbell is harmless.
 
     How long a call takes is printed, not judged.
     """

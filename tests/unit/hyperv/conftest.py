@@ -327,6 +327,13 @@ class Sim:
     def __init__(self) -> None:
         self.made: list[SimGuest] = []
 
+    def __enter__(self) -> Sim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for guest in self.made:
+            guest.close()
+
     def guest(self, *devices: Device, page: int = HV, **options: object) -> SimGuest:
         made = SimGuest(devices=devices, page=page, **options)  # type: ignore[arg-type]
         self.made.append(made)
@@ -339,10 +346,14 @@ class Sim:
         return made, made.open(offer)
 
 
+@pytest.fixture(scope="module")
+def sims() -> type[Sim]:
+    """`sims()` as a context makes guests, for tests that run many times over."""
+    return Sim
+
+
 @pytest.fixture
 def sim() -> Iterator[Sim]:
     """Makes simulated guests: `sim.guest(device, page=16384)`."""
-    made = Sim()
-    yield made
-    for guest in made.made:
-        guest.close()
+    with Sim() as made:
+        yield made
