@@ -171,8 +171,8 @@ MESSAGES = st.lists(
         ),
         st.builds(
             lambda handle, count, offset, pfns: _header(
-                handle, buflen=8 + 8 * ((offset + count + 4095) // 4096), count=1, bytes_=count, offset=offset,
-                pfns=pfns,
+                handle, buflen=8 + 8 * ((offset + count + 4095) // 4096), count=1, bytes_=count,
+                offset=offset, pfns=pfns,
             ),
             st.integers(1, 3), st.integers(0, 1 << 18), st.integers(0, 4095),
             st.lists(st.integers(PFN, PFN + 40), max_size=26),
