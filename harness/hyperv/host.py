@@ -127,7 +127,7 @@ class Host:
         self.close()
 
     def close(self) -> None:
-        """End the thread; safe to call again."""
+        """End the thread and let go of guest memory; safe to call again."""
         self._stopping = True
         with contextlib.suppress(OSError):
             self._wakes.send(b"x")
@@ -135,6 +135,7 @@ class Host:
             self._thread.join()
         self._wake.close()
         self._wakes.close()
+        self._memory.close()
 
     @property
     def crash(self) -> GuestCrash | None:

@@ -40,8 +40,8 @@ _MISC_FEATURES: Final = 1 << 8
 """HV_FEATURE_GUEST_CRASH_MSR_AVAILABLE."""
 _CRASH_NOTIFY: Final = 1 << 63
 _CRASH_MESSAGE: Final = 1 << 62
-_VERSION: Final = 0x0A00_0001
-"""Of the hypervisor: build number, then major and minor version in the upper half."""
+_VERSION: Final = 20348 | (10 << 16 | 0) << 32
+"""Of the hypervisor: build number, then major and minor version in the upper half; Windows Server 2022's."""
 
 
 class MessagePort(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ from harness.hyperv.layout import MAX_VCPUS, Layout
 from harness.hyperv.memory import GuestMemory
 from harness.hyperv.placement import SEED_BYTES, Boot, place
 from harness.hyperv.wire.numbers import VmbusVersion
-from harness.memory.ram import SharedRam
 from harness.spec import Accel, MachineSpec
 
 __all__ = ["LINES", "GuestHost", "make_host"]
@@ -93,7 +93,7 @@ def make_host(
     except ValueError:
         known = ", ".join(version.label for version in VmbusVersion)
         raise UsageError(f"there is no VMBus {major}.{minor}; there are {known}") from None
-    memory = GuestMemory(SharedRam(ram, layout.ram_bytes).contiguous[1])
+    memory = GuestMemory(mmap.mmap(ram, layout.ram_bytes))
     boot = Boot(
         kernel=spec.kernel, initrd=spec.initrd, cmdline=spec.cmdline, monitor=spec.hyperv.monitor,
         firmware=spec.hyperv.firmware, vcpus=spec.vcpus, seed=secrets.token_bytes(SEED_BYTES),

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.determinism.conditions import Conditions
 from harness.determinism.seed import Seed
 from harness.qemu.argv import Lines, qemu_argv
-from harness.spec import Accel, Disk, Feature, MachineSpec, Wire
+from harness.spec import Accel, Disk, Feature, Hyperv, MachineSpec, Wire
 
 SPEC = MachineSpec(
     kernel=Path("/k/Image"), initrd=Path("/k/initrd"), cmdline="console=ttyAMA0 arm64.pagesize=16k"
@@ -45,6 +45,21 @@ def test_kvm() -> None:
     assert _option(argv, "-accel") == ["kvm"]
     assert _option(argv, "-machine") == ["virt,gic-version=max,memory-backend=ram"]
     assert _option(argv, "-cpu") == ["host"]
+
+
+def test_hyperv() -> None:
+    """The monitor starts at EL2 in RAM that the host has filled; doorbell and qtest have their sockets."""
+    spec = replace(SPEC, hyperv=Hyperv(monitor=Path("/m")), vcpus=1)
+    argv = qemu_argv(spec, replace(LINES, doorbell=20, qtest=21), program="qemu")
+    assert _option(argv, "-machine") == ["virt,gic-version=3,memory-backend=ram,virtualization=on"]
+    assert _option(argv, "-smp") == ["1,maxcpus=2"]
+    assert "-kernel" not in argv
+    assert "-S" in argv
+    assert "loader,addr=0x57e00000,cpu-num=0" in argv  # 2 MiB below the end of 384
+    assert "pci-serial,chardev=doorbell,addr=0x1e" in argv
+    assert {"socket,id=doorbell,fd=20", "socket,id=qtest,fd=21"} <= set(_option(argv, "-chardev"))
+    assert _option(argv, "-qtest") == ["chardev:qtest"]
+    assert not any("semihosting" in word for word in argv)
 
 
 def test_no_sandbox_where_qemu_lacks_it() -> None:

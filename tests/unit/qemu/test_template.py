@@ -18,7 +18,7 @@ from harness.qemu.probe import Qemu
 from harness.qemu.state import CannotMigrate
 from harness.qemu.template import NoTemplate, Obstacle, Templates, template_key
 from harness.qemu.template_files import write_template
-from harness.spec import Accel, Disk, MachineSpec, Wire
+from harness.spec import Accel, Disk, Hyperv, MachineSpec, Wire
 
 MIB = 1 << 20
 
@@ -247,6 +247,14 @@ def test_kvm_boots_cold(spec: MachineSpec, qemu: Qemu, cache: Cache, builds: lis
     with Templates(cache, qemu) as templates, pytest.raises(NoTemplate, match="cold under KVM") as caught:
         templates.get(replace(spec, accel=Accel.KVM), _boot)
     assert caught.value.obstacle is Obstacle.KVM
+    assert builds == []
+
+
+def test_hyperv_boots_cold(spec: MachineSpec, qemu: Qemu, cache: Cache, builds: list[MachineSpec]) -> None:
+    """A Hyper-V guest is not cloned, and the reason is typed."""
+    with Templates(cache, qemu) as templates, pytest.raises(NoTemplate, match="cold on Hyper-V") as caught:
+        templates.get(replace(spec, hyperv=Hyperv(monitor=Path("/monitor"))), _boot)
+    assert caught.value.obstacle is Obstacle.HYPERV
     assert builds == []
 
 
