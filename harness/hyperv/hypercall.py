@@ -91,7 +91,7 @@ class Hypercalls:
         self.counts: Counter[str] = Counter()
         """Calls by name, and those that do not exist together as `other`."""
         self.crash: GuestCrash | None = None
-        """The first report of a crash."""
+        """The first report of a crash, or the first with a text."""
 
     def handle(self, vp: int, x: list[int]) -> None:
         """Carry out the call in registers x0 to x17 of a processor and put its results there."""
@@ -167,7 +167,8 @@ class Hypercalls:
 
     def _set(self, vp: int, register: Register, value: int) -> None:
         self._synic.set(vp, register, value)
-        if register is Register.CRASH_CTL and value & _CRASH_NOTIFY and self.crash is None:
+        told = self.crash is not None and bool(self.crash.text)
+        if register is Register.CRASH_CTL and value & _CRASH_NOTIFY and not told:
             self.crash = self._read_crash(vp, value)
 
     def _read_crash(self, vp: int, control: int) -> GuestCrash:

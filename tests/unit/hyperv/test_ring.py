@@ -172,14 +172,14 @@ ACTS = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(acts=ACTS, page=st.sampled_from([4096, 16384]))
 def test_nothing_a_guest_does_stops_the_host(sims: Any, acts: list[tuple[Any, ...]], page: int) -> None:
     """Rings, messages, signals of any content: nothing raises, nothing runs on, what waits is bounded."""
     with sims() as sim:
         device = sim.Recorder()
         device.echo = True
-        guest, opened = sim.opened(device, page=page)
+        guest, opened = sim.opened(device, page=page, size=2 << 20)
         for kind, first, second, third in acts:
             if kind == "word":
                 getattr(opened, first).set_word(second, third)
