@@ -87,6 +87,8 @@ class Host:
         self._qtest = Qtest(qtest)
         self._wake, self._wakes = socket.socketpair()
         self._lock = threading.Lock()
+        # A thread that takes its lock again at once leaves nobody else a chance: whoever waits holds this.
+        self._turnstile = threading.Lock()
         self._stopping = False
         self._cpu_paths: tuple[str, ...] = ()
         self._raised: set[int] = set()
@@ -145,10 +147,14 @@ class Host:
     @contextlib.contextmanager
     def locked(self) -> Iterator[VmBus]:
         """Keep the thread from doing anything: to read what it keeps, call a device, or look at memory."""
-        with self._lock:
+        with self._turnstile:
+            self._lock.acquire()
+        try:
             yield self.bus
             if self._thread.is_alive():
                 self._flush()
+        finally:
+            self._lock.release()
 
     def in_monitor(self) -> tuple[int, ...]:
         """vCPUs that wait for an answer of ours; ask inside `locked`, with the vCPUs stopped."""
@@ -164,6 +170,8 @@ class Host:
         try:
             while not self._stopping:
                 poll.poll(0 if more else self._patience_s() * 1000)
+                with self._turnstile:
+                    pass
                 with self._lock:
                     more = self._turn()
         except LineClosed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestGone
 from harness.hyperv.host import Host
 from harness.hyperv.monitor import hyperv_setup
+from harness.hyperv.wire.integration import IcStatus
 from harness.hyperv.wire.numbers import VmbusVersion
 from harness.kernels.kernel import Kernel
 from harness.kernels.store import KernelStore
@@ -125,6 +128,25 @@ def test_an_older_host(start: Start, kernel: str) -> None:
     assert host.bus.version is VmbusVersion.V4_1
     assert host.bus.refused_versions == [0x50003, 0x50002, 0x50001, 0x50000]
     _until(lambda: host.standard.heartbeat.beats >= 1, "a heartbeat")
+    assert host.log.violations == ()
+
+
+@pytest.mark.parametrize("kernel", ["debian-4k", "debian-16k", "trimmed-hyperv-64k"])
+def test_key_value_pairs(start: Start, kernel: str) -> None:
+    """A daemon in the guest answers the host's questions through packets of up to 16 KiB (hv_kvp.c)."""
+    subject = start(kernel)
+    host, kvp = _host(subject), _host(subject).standard.kvp
+    daemon = Path(__file__).with_name("kvp_daemon.sh").read_text()
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        running = beside.submit(subject.sh, daemon)
+        _until(lambda: kvp.is_ready or running.done(), "the daemon")
+        with host.locked():
+            assert kvp.enumerate_pool(), str(running)
+        _until(lambda: kvp.done, "the guest's items")
+        assert running.result().status == 0
+    assert kvp.version == (4, 0)
+    assert kvp.items == {"OSName": "granule", "PageSize": str(subject.page_size.bytes)}
+    assert kvp.status == IcStatus.CONT
     assert host.log.violations == ()
 
 
