@@ -63,6 +63,19 @@ def test_a_length_that_cannot_be(sim: Sim, len8: int) -> None:
     assert _rules(guest) == {Rule.RING}
 
 
+def test_a_packet_without_its_trailer(sim: Sim) -> None:
+    """The word after a packet belongs to it: a write index right behind the payload breaks the channel."""
+    device = sim.Recorder()
+    guest, opened = sim.opened(device)
+    raw = sim.packet(b"8 bytes.")
+    opened.out.put(0, raw)
+    opened.out.set_word(0, len(raw))
+    guest.signal(opened.connection)
+    guest.serve()
+    assert device.channel.broken
+    assert device.packets == []
+
+
 def test_a_packet_of_another_kind_is_passed_over(sim: Sim) -> None:
     """A packet that no driver sends is said; what comes after it is served."""
     device = sim.Recorder()

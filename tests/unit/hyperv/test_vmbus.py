@@ -188,6 +188,9 @@ def test_a_guest_that_waits_for_room_is_woken(sim: Sim) -> None:
     guest.serve()
     assert guest.interrupts == [0]
     assert opened.out.word(4) == opened.out.word(0)
+    opened.out.set_word(12, 1024)
+    guest.send(opened, sim.packet(b"8 bytes."))  # there was room enough before this one was read
+    assert guest.interrupts == [0]
 
 
 def test_answers_are_never_dropped(sim: Sim) -> None:
