@@ -71,8 +71,9 @@ call_many:
         mov     x20, #0
         mov     x21, #0
         mrs     x22, cntvct_el0
-        mov     x17, #PRESERVED
-        mov     x18, #PRESERVED
+        .irp    n, 10, 11, 12, 13, 14, 15, 16, 17, 18
+        mov     x\n, #(PRESERVED + \n)
+        .endr
 7:      ldr     x9, =DELAY
 8:      sub     x9, x9, #1
         cbnz    x9, 8b
@@ -86,9 +87,10 @@ call_many:
         cmp     x0, x9, lsl #32
         ccmp    x6, x28, #0, eq
         ccmp    x7, #0, #0, eq
-        mov     x9, #PRESERVED
-        ccmp    x17, x9, #0, eq
-        ccmp    x18, x9, #0, eq
+        .irp    n, 10, 11, 12, 13, 14, 15, 16, 17, 18
+        mov     x9, #(PRESERVED + \n)
+        ccmp    x\n, x9, #0, eq
+        .endr
         cinc    x21, x21, eq
         add     x20, x20, #1
         ldr     x9, =CALLS
