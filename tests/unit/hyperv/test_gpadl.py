@@ -42,6 +42,7 @@ def test_a_view_crosses_pages_that_are_apart(sim: Sim) -> None:
     assert list(view.pieces(3990, 10)) == [(BASE + 8 * 4096 - 6, 6), (BASE + 3 * 4096, 4)]
 
 
+@settings(deadline=None)
 @given(
     pfns=st.lists(st.integers(PFN, PFN + 15), min_size=1, max_size=6),
     offset=st.integers(0, 5000), size=st.integers(0, 20000),

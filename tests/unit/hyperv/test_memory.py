@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.hyperv.memory import GuestMemory
@@ -31,6 +31,7 @@ def test_words_are_little_endian_and_whole(memory: GuestMemory) -> None:
     assert memory.load32(BASE + SIZE - 4) == 0x8000_0001
 
 
+@settings(deadline=None)
 @given(
     pa=st.one_of(st.integers(0, 1 << 64), st.integers(BASE - 8, BASE + SIZE + 8)),
     size=st.integers(-1, 1 << 40),
