@@ -10,6 +10,7 @@
             ├── GuestGone            the guest ended while we talked to it
             ├── GuestStayed          it was to start another kernel and did not
             ├── QemuDied             QEMU itself crashed or was killed
+            ├── WrongHostKey         who answers by SSH is not the guest
             └── DeadlineExceeded     it did not answer in time
                 └── CommandTimeout       a command in a guest did not end in time
 
@@ -35,6 +36,7 @@ __all__ = [
     "QemuDied",
     "ToolMissing",
     "UsageError",
+    "WrongHostKey",
 ]
 
 
@@ -111,6 +113,10 @@ class GuestStayed(ChannelError):
 
 class QemuDied(ChannelError):
     """QEMU crashed or was killed: that says nothing about the kernel under test."""
+
+
+class WrongHostKey(ChannelError):
+    """Who answered by SSH has another host key than the one that the guest named: nothing was sent there."""
 
 
 class DeadlineExceeded(ChannelError):

@@ -21,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from harness.channel.command import Completed, short
 from harness.channel.gdbstub import Gdbstub
-from harness.channel.shell import Completed, put_request, raise_if_not_put
+from harness.channel.shell import put_request, raise_if_not_put
 from harness.deadline import Deadline
 from harness.determinism.conditions import TRAP_VA
 from harness.determinism.seed import Seed
@@ -137,7 +138,7 @@ class ExactShell:
             raise CommandTimeout(str(error), guest_answers=False) from None
         got, mark, status = self._new_output().rpartition(b"\ngranule:" + nonce + b" ")
         if not mark or not re.fullmatch(rb"\d{1,3}\n", status):
-            raise ChannelError(f"the guest's agent asks for input and did not end '{_short(what)}'")
+            raise ChannelError(f"the guest's agent asks for input and did not end '{short(what)}'")
         return Completed(output=got[:keep_bytes], status=int(status), truncated=len(got) > keep_bytes)
 
     def _feed(self, data: bytes, deadline: Deadline) -> None:
@@ -162,7 +163,7 @@ class ExactShell:
             raise ChannelError("the guest was stopped by the host's clock, and is not given input any more")
         while True:
             if deadline.expired():
-                raise DeadlineExceeded(f"no answer in time to '{_short(what)}'")
+                raise DeadlineExceeded(f"no answer in time to '{short(what)}'")
             try:
                 self._thread = self._gdb.wait_stop(deadline.sooner(LOOK_S))
                 break
@@ -183,7 +184,7 @@ class ExactShell:
         if os.fstat(self.output).st_size > self._limit_bytes:
             self.give_up()
             raise ChannelError(
-                f"the guest said more than {self._limit_bytes} bytes, the last in '{_short(what)}'"
+                f"the guest said more than {self._limit_bytes} bytes, the last in '{short(what)}'"
             )
 
     def _raise_ended(self, what: str) -> NoReturn:
@@ -191,14 +192,10 @@ class ExactShell:
         # The stub hangs up a moment before QEMU can be reaped and tell why.
         with contextlib.suppress(DeadlineExceeded):
             Deadline.after(ENDING_S).wait_until(lambda: self._raise_if_gone() is not None, "QEMU's end")
-        raise GuestGone(f"QEMU's gdbstub hung up during '{_short(what)}'")
+        raise GuestGone(f"QEMU's gdbstub hung up during '{short(what)}'")
 
     def _new_output(self) -> bytes:
         size_bytes = os.fstat(self.output).st_size
         data = os.pread(self.output, size_bytes - self._taken_bytes, self._taken_bytes)
         self._taken_bytes = size_bytes
         return data
-
-
-def _short(what: str) -> str:
-    return what if len(what) <= 60 else what[:57] + "..."

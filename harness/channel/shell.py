@@ -16,13 +16,13 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import pexpect
 import pexpect.socket_pexpect
 
+from harness.channel.command import Completed, short
 from harness.deadline import Deadline
 from harness.errors import ChannelError, CommandTimeout, DeadlineExceeded, GuestGone, GuestStayed
 
@@ -39,26 +39,6 @@ SEED_BYTES = 32
 MARK_ROOM_BYTES = 128
 # Output beyond what is kept is cut in steps of this.
 FLOOD_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    """What a command in the guest printed (stdout and stderr in order) and its exit status."""
-
-    output: bytes
-    status: int
-    truncated: bool = False
-    """True when it printed more than was asked to be kept; `output` is then its beginning."""
-
-    @property
-    def text(self) -> str:
-        """The output decoded, with what is not UTF-8 replaced."""
-        return self.output.decode(errors="replace")
-
-    @property
-    def ok(self) -> bool:
-        """True for exit status 0."""
-        return self.status == 0
 
 
 class _Line(pexpect.socket_pexpect.SocketSpawn):  # type: ignore[misc]
@@ -202,7 +182,7 @@ class Shell:
         # Whoever broke off a command, by Ctrl-C say, left its answer on the line.
         if self._unread and not self._interrupt(self._unread):
             self._raise_if_gone()
-            raise ChannelError(f"the guest does not end what was broken off before '{_short(what)}'")
+            raise ChannelError(f"the guest does not end what was broken off before '{short(what)}'")
         nonce = secrets.token_hex(8).encode()
         self._unread = end = b"\ngranule:" + nonce + b" "
         self._send(nonce + b" " + body + b"\n" + payload, deadline, what)
@@ -213,7 +193,7 @@ class Shell:
         status, _ = self._await(b"\n", Deadline.after(INTERRUPT_S), "an exit status", SMALL_BYTES)
         self._unread = b""
         if not re.fullmatch(rb"\d{1,3}", status):
-            raise ChannelError(f"the guest's agent ended '{_short(what)}' with {status[:40]!r} for a status")
+            raise ChannelError(f"the guest's agent ended '{short(what)}' with {status[:40]!r} for a status")
         return Completed(output=output, status=int(status), truncated=truncated)
 
     def _send(self, data: bytes, deadline: Deadline, what: str) -> None:
@@ -225,7 +205,7 @@ class Shell:
             except TimeoutError:
                 self._raise_if_gone()
                 if deadline.expired():
-                    raise DeadlineExceeded(f"the guest took no more input for '{_short(what)}'") from None
+                    raise DeadlineExceeded(f"the guest took no more input for '{short(what)}'") from None
             except OSError as error:
                 self._raise_ended(what, error)
 
@@ -244,7 +224,7 @@ class Shell:
             index: int = line.expect_exact(marks, searchwindowsize=max(map(len, marks)) + MARK_ROOM_BYTES)
         except pexpect.TIMEOUT:
             last = bytes(line.before or b"")[-200:]
-            raise DeadlineExceeded(f"no answer in time to '{_short(what)}'; last output: {last!r}") from None
+            raise DeadlineExceeded(f"no answer in time to '{short(what)}'; last output: {last!r}") from None
         except pexpect.EOF as error:
             self._raise_ended(what, error)
         got: bytes = line.before if line.kept is None else line.kept
@@ -255,7 +235,7 @@ class Shell:
         # The line closes a moment before QEMU can be reaped and tell why.
         with contextlib.suppress(DeadlineExceeded):
             Deadline.after(1).wait_until(lambda: self._raise_if_gone() is not None, "QEMU's end")
-        raise GuestGone(f"the guest closed its shell line during '{_short(what)}'") from error
+        raise GuestGone(f"the guest closed its shell line during '{short(what)}'") from error
 
     def _interrupt(self, end: bytes) -> bool:
         """Have the agent kill the command, and read up to its closing line; says whether it came."""
@@ -280,7 +260,3 @@ def raise_if_not_put(done: Completed, target: str) -> None:
     """Raise ChannelError, with the agent's reason, when it could not write the file."""
     if not done.ok:
         raise ChannelError(f"could not write {target} in the guest: {done.text.strip()}")
-
-
-def _short(what: str) -> str:
-    return what if len(what) <= 60 else what[:57] + "..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.build.disks import PATTERN_SHA256, block_sizes_for, check_ext4
-from harness.channel.shell import Completed
+from harness.channel.command import Completed
 from harness.linux.release import at_least
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Presence, Subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from harness.channel.shell import Completed
+from harness.channel.command import Completed
 from harness.deadline import Deadline
 from harness.kernels.kernel import Kernel
 from harness.linux.kconfig import Kconfig

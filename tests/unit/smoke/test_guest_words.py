@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from harness.channel.shell import Completed
+from harness.channel.command import Completed
 from harness.deadline import Deadline
 from harness.smoke.guest_words import NOTE, PTDUMP, VMALLOCINFO, GuestWords, guest_view, reread
 from harness.smoke.subject import Subject
