@@ -9,11 +9,12 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     check       the cross-check: the model against what a guest holds
     kernels     where kernels come from
     build       initramfs, guest programs, disk images
-    channel     console, shell, QMP, gdbstub: one class each
+    channel     console, shell, SSH, QMP, gdbstub: one class each
     memory      a guest's physical memory, read from outside
     hyperv      the host's side of VMBus, and what makes a guest look for it
     qemu        probing QEMU, its command line, its process; the Machine
     guest       what runs inside: the micro guest
+    login       SSH into a guest: server, port, keys
     smoke       the checks
     matrix      cells: expand, refuse, run
     kexec       one kernel starts the next; crash dumps

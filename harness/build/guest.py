@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.build.micro import build_micro_initramfs
 from harness.build.programs import build_programs
+from harness.build.sshd import SSHD_PACKAGES, build_sshd
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 from harness.kernels.debian import fetch_package
@@ -33,6 +34,19 @@ class MicroGuest:
     def _busybox(self) -> Path:
         root = fetch_package(self._cache, BUSYBOX_PACKAGE, offline=self._offline, progress=self._progress)
         return root / "usr/bin/busybox"
+
+    @functools.cached_property
+    def sshd(self) -> Path:
+        """The archive that makes a running guest reachable by SSH; fetched and made when first asked for.
+
+        Raises InfraError when it cannot be had.
+        """
+        self._progress(0, None, "preparing the guest's SSH server")
+        roots = [
+            fetch_package(self._cache, name, offline=self._offline, progress=self._progress)
+            for name in SSHD_PACKAGES
+        ]
+        return build_sshd(self._cache, roots)
 
     def prepare(self, kernel: Kernel) -> None:
         """Make all that a guest with this kernel needs, in the caller's thread; `initramfs` is then quick.

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Starts an SSH server in a micro guest that is up: run there by the host, with the public key that may log in
+# as $1, after it has put sshd.tar beside the server's directory. Its last line is the host key.
+#
+# The server comes with its own C library and loader and uses no others: /lib may hold whatever the user wants.
+set -eu
+home=/run/granule-sshd
+mkdir -p "$home/keys"
+cd "$home"
+tar xf ../granule-sshd.tar
+rm ../granule-sshd.tar
+
+# The name is no path: dropbear starts itself again for each connection where it finds itself by its name, and
+# would then be run with the guest's libraries.
+start() {
+    program=$1
+    shift
+    "$home/lib/ld-linux-aarch64.so.1" --library-path "$home/lib" --argv0 "granule-$program" \
+        "$home/$program" "$@"
+}
+
+modprobe virtio_net 2>/dev/null || : # built in, or missed in the next line
+ip link set eth0 up
+# `replace` and not `add`: somebody may have been here before.
+ip addr replace 10.0.2.15/24 dev eth0
+
+echo "$1" >keys/authorized_keys
+# It trusts no key that another user could have put there; the root of an initramfs is writable to all.
+chmod go-w / keys keys/authorized_keys
+
+# In here and now, so that it is of this guest's random numbers: a clone has some of its own.
+start dropbearkey -t ed25519 -f host_key >host_key.txt 2>log
+# Keys only, no forwarding; it returns when it listens.
+start dropbear -s -j -k -E -p 22 -P pid -r host_key -D "$home/keys" 2>>log || {
+    cat log
+    exit 1
+}
+grep '^ssh-ed25519 ' host_key.txt
