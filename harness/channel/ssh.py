@@ -205,12 +205,11 @@ class Ssh:
 
     # What a Stream needs of its connection.
 
-    def channel(self, command: str, deadline: Deadline, what: str, *, errors_apart: bool) -> paramiko.Channel:
+    def channel(self, command: str, deadline: Deadline, what: str) -> paramiko.Channel:
         """A channel on which `command` is being started."""
 
         def start() -> paramiko.Channel:
             channel = self._transport.open_session(timeout=LONG_S)
-            channel.set_combine_stderr(not errors_apart)
             channel.exec_command(command)
             return channel
 

@@ -52,7 +52,7 @@ class Connection(Protocol):
     def is_open(self) -> bool:
         """False once it was closed or has broken."""
 
-    def channel(self, command: str, deadline: Deadline, what: str, *, errors_apart: bool) -> Any:
+    def channel(self, command: str, deadline: Deadline, what: str) -> Any:
         """A paramiko Channel on which the command is being started."""
 
     def attended(
@@ -95,9 +95,11 @@ class Stream:
         self.status: int | None = None
         """The exit status, once the command has ended; 255 where a signal ended its shell."""
         mark = f"granule:{secrets.token_hex(8)}"
-        words = ("exec", "sh", "-c", LEADER, "sh", f"echo {mark} $$; {body}")
+        # Servers read the two outputs from two pipes: only within one is there an order.
+        joined = "" if errors_apart else "exec 2>&1; "
+        words = ("exec", "sh", "-c", LEADER, "sh", f"{joined}echo {mark} $$; {body}")
         try:
-            self._channel = connection.channel(shlex.join(words), deadline, what, errors_apart=errors_apart)
+            self._channel = connection.channel(shlex.join(words), deadline, what)
         except DeadlineExceeded as error:
             raise CommandTimeout(str(error), guest_answers=False) from error
         self._channel.settimeout(LOOK_S)
@@ -144,7 +146,7 @@ class Stream:
         return Completed(output=bytes(kept), status=self._ended(), truncated=truncated)
 
     def errors(self) -> str:
-        """Of a command whose errors are kept apart: the beginning of what it said there, after its end."""
+        """The beginning of what was said on stderr, where that is kept apart, after the command's end."""
         pieces: list[bytes] = []
         while self._channel.recv_stderr_ready() and len(pieces) < 2:
             pieces.append(bytes(self._channel.recv_stderr(CHUNK_BYTES)))
@@ -195,7 +197,7 @@ class Stream:
             if not piece or len(said) > PREAMBLE_BYTES:
                 raise ChannelError(
                     f"the guest's login shell did not start '{short(self._what)}'; its status is "
-                    f"{self.status}, and it said {said[-300:]!r}"
+                    f"{self.status}, and it said {said[-300:]!r} {self.errors()[-300:]}"
                 )
 
     def _next(self) -> bytes:

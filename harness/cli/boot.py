@@ -17,6 +17,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from harness.cli.boot_ssh import serve_ssh
 from harness.cli.options import Setting, guest_options, machine_options
 from harness.cli.progress import KernelProgress
 from harness.cli.run import GUEST_DIR, check_puts, put_all
@@ -52,9 +53,19 @@ ESCAPE = b"\x1d"  # Ctrl-]
     metavar="FILE",
     help="Write the kernel's console there when the guest has ended.",
 )
+@click.option(
+    "--ssh",
+    is_flag=True,
+    help="Print an ssh command that logs in, and keep the guest until Ctrl-C or Ctrl-].",
+)
 @click.argument("command", nargs=-1)
 def boot(
-    put: tuple[Path, ...], memory: int, console_file: Path | None, command: tuple[str, ...], **options: Any
+    put: tuple[Path, ...],
+    memory: int,
+    console_file: Path | None,
+    ssh: bool,
+    command: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Boot one guest and give a shell in it, or run COMMAND and exit with its status.
 
@@ -65,8 +76,11 @@ def boot(
     \b
     granule boot --page-size 64k
     granule boot --kernel debian-16k -- getconf PAGE_SIZE
+    granule boot --ssh
     """
     console = make_console(sys.stderr)
+    if ssh and command:
+        raise UsageError("--ssh keeps the guest for you to log in: leave COMMAND out, or --ssh")
     check_puts(put, memory)
     checks = (Check(run=page_size, memory_mib=dict.fromkeys(PageSize, memory)),)
     if console_file is not None:
@@ -82,6 +96,8 @@ def boot(
     (cell,) = cells
     named = cell.kernel in setting.store.catalogue.names
     kernel = setting.store.get(cell.kernel, beside=None if named else setting.beside)
+    if ssh:
+        _ = setting.bench.guest.sshd
     progress.close()
     patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
     record = Record()
@@ -97,9 +113,13 @@ def boot(
             started = setting.bench.guests.start(spec, bring_up, Deadline.after(patience.cell_s))
             machines.append(started.machine)
             stack.callback(started.machine.close)
-            expect_page_size(subject_of(cell, kernel, started.machine, patience, soon), record)
+            subject = subject_of(cell, kernel, started.machine, patience, soon, setting.bench.guest)
+            expect_page_size(subject, record)
             put_all(started.machine.shell, put, Deadline.after(patience.command_s))
-            status = _use(started, command, console, options["timeout_s"])
+            if ssh:
+                status = serve_ssh(subject, console)
+            else:
+                status = _use(started, command, console, options["timeout_s"])
         except CellEnded:
             status = ExitStatus.FAILED
         except CommandTimeout as error:

@@ -16,7 +16,7 @@ from harness.qemu.machine import Machine
 
 __all__ = ["SshAccess"]
 
-LAST_WORDS_BYTES = 2048
+LAST_WORDS_BYTES, LAST_WORDS_LINES = 2048, 10
 
 
 class SshAccess:
@@ -82,5 +82,9 @@ class SshAccess:
             login,
             deadline,
             raise_if_gone=machine.raise_if_gone,
-            last_words=lambda: harmless(machine.transcript.tail(LAST_WORDS_BYTES)),
+            last_words=self._last_words,
         )
+
+    def _last_words(self) -> str:
+        said = harmless(self._machine.transcript.tail(LAST_WORDS_BYTES))
+        return "\n".join(said.splitlines()[-LAST_WORDS_LINES:])

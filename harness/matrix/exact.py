@@ -26,6 +26,7 @@ __all__ = ["NEVER_EXACT", "Witnessed", "cell_of", "changed_inputs", "difference_
 NEVER_EXACT = {
     "block": "virtio-blk completes requests when the host does: no disks in a run that repeats",
     "network": "virtio-net delivers when the host's threads do: no network in a run that repeats",
+    "ssh": "virtio-net delivers when the host's threads do: no network in a run that repeats",
     "user-tables": "it catches a process by stopping the guest at any moment; a guest whose run repeats is "
     "stopped only where it asks for input",
 }

@@ -17,6 +17,7 @@ from harness.errors import CommandTimeout, DeadlineExceeded, GranuleError, Guest
 from harness.kernels.kernel import Kernel
 from harness.linux.kconfig import read_config
 from harness.linux.klog import harmless
+from harness.login import Dropbear, SshAccess
 from harness.matrix.boot import Symbols, boot
 from harness.matrix.cell import Cell
 from harness.matrix.diagnosis import diagnose
@@ -55,10 +56,12 @@ class Bench:
 
 
 def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
-    """The machine that a cell runs on; makes initramfs and disks where the cache lacks them.
+    """The machine that a cell runs on; makes initramfs, disks and sshd where the cache lacks them.
 
     Raises UsageError where its memory is too small for the kernel.
     """
+    if any(check.logs_in for check in cell.checks):
+        _ = bench.guest.sshd
     words = (
         "console=ttyAMA0",
         # The kernel log is judged, so all of it has to come, whatever `quiet` or the configuration says.
@@ -86,9 +89,17 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
 
 
 def subject_of(
-    cell: Cell, kernel: Kernel, machine: Machine, patience: Patience, deadline: Deadline
+    cell: Cell,
+    kernel: Kernel,
+    machine: Machine,
+    patience: Patience,
+    deadline: Deadline,
+    guest: MicroGuest | None = None,
 ) -> Subject:
-    """A booted guest as the checks see it: of a combined Image they see the kernel that runs."""
+    """A booted guest as the checks see it: of a combined Image they see the kernel that runs.
+
+    `guest`: what booted there; with it the Subject can be reached by SSH.
+    """
     running = kernel.running(cell.page_size)
     return Subject(
         machine=machine,
@@ -99,6 +110,7 @@ def subject_of(
         boot_time=cell.boot_time and not kernel.members,
         deadline=deadline,
         command_s=patience.command_s,
+        access=None if guest is None else SshAccess(machine, Dropbear(lambda: guest.sshd)),
     )
 
 
@@ -159,7 +171,7 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
             machine = _started(bench.guests, spec, bring_up, deadline, record, cold=cell.cold)
             stack.callback(machine.close)
             machines.append(machine)
-            subject = subject_of(cell, kernel, machine, patience, deadline)
+            subject = subject_of(cell, kernel, machine, patience, deadline, bench.guest)
             _ask(cell, subject, record, on_check)
             record.tainted = int(subject.sh("cat /proc/sys/kernel/tainted").text)
             record.provenance["host memory, MiB at most"] = str(machine.process.peak_rss_mib())

@@ -145,7 +145,8 @@ def _guest(cell: Cell, bench: Bench, kernels: KernelStore, *, shared: bool) -> I
             machines.append(machine)
             stack.callback(machine.close)
             # The tests of a cell may take as long as they like; each command has its own limit.
-            subject = subject_of(cell, kernel, machine, patience, Deadline.after(float("inf")))
+            forever = Deadline.after(float("inf"))
+            subject = subject_of(cell, kernel, machine, patience, forever, bench.guest)
             expect_page_size(subject, record)
         except (CellEnded, InfraError) as error:
             why = f"{record.verdict.value}: {record.reason}" if record.reason else str(error)
@@ -177,7 +178,7 @@ def granule_guest(
 
 @pytest.fixture
 def subject(request: pytest.FixtureRequest, granule_guest: GuestUnderTest) -> Subject:
-    """The guest under test: `sh()`, `probe()`, `page_size`, `kernel`, `machine`.
+    """The guest under test: `sh()`, `ssh`, `probe()`, `page_size`, `kernel`, `machine`.
 
     A guest that died fails the test in which it did; the tests after it fail with that reason in one line.
     """

@@ -7,6 +7,7 @@ an `Evidence` (what it is to compare); the pytest matrix and `granule smoke` run
 from harness.smoke.check import Check
 from harness.smoke.devices import block, hotplug, modules, network
 from harness.smoke.kernel_tables import kernel_tables
+from harness.smoke.login import ssh
 from harness.smoke.memory import (
     file_mappings,
     fork,
@@ -42,6 +43,7 @@ CHECKS = (
     Check(run=swap),
     Check(run=block),
     Check(run=network),
+    Check(run=ssh, logs_in=True),
     Check(run=modules),
     Check(run=hotplug),
     Check(run=user_tables, required=True, tells_page_size=True),

@@ -31,6 +31,8 @@ class Check:
     """It runs also in cells that try only how a boot-time kernel is asked for its page size."""
     memory_mib: Mapping[PageSize, int] = field(default_factory=dict)
     """Guest RAM it needs where the ordinary cell's is too little; such checks get a cell of their own."""
+    logs_in: bool = False
+    """It goes in by SSH: the server for that is had before any guest is started."""
 
     @property
     def name(self) -> str:

@@ -74,7 +74,7 @@ def network(subject: Subject, evidence: Evidence) -> None:
     """virtio-net carries pings larger than a page and a megabyte of TCP, unchanged."""
     if not subject.has_driver(evidence, "VIRTIO_NET", "virtio_net"):
         return
-    done = subject.sh("ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0")
+    done = subject.sh("ip link set eth0 up && ip addr replace 10.0.2.15/24 dev eth0")
     if not evidence.holds("eth0", done.ok, wanted="configured", seen=_last_words(done)):
         return
     for size_bytes in PING_BYTES:

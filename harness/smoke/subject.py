@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from harness.channel.command import Completed
+from harness.channel.ssh import Ssh
 from harness.deadline import Deadline
+from harness.errors import UsageError
 from harness.kernels.kernel import Kernel
 from harness.linux.kconfig import Kconfig
 from harness.linux.tap import TapResult, parse_tap
+from harness.login import SshAccess
 from harness.qemu.machine import Machine
 from harness.smoke.evidence import Evidence
 from harness.spec import PageSize
@@ -47,10 +50,28 @@ class Subject:
     """When the whole cell has to be done."""
     command_s: float
     """Seconds that one command may take; scaled to the accelerator and the CPU model."""
+    access: SshAccess | None = None
+    """How it is reached by SSH, where it can be."""
 
     def sh(self, script: str) -> Completed:
         """Run a script in the guest."""
         return self.machine.shell.run(script, self.deadline.sooner(self.command_s))
+
+    @property
+    def way_in(self) -> SshAccess:
+        """The way in by SSH; raises UsageError where there is none."""
+        if self.access is None:
+            raise UsageError("nobody said how this guest is reached by SSH: it has its serial shell only")
+        return self.access
+
+    @property
+    def ssh(self) -> Ssh:
+        """A connection by SSH: `run`, `put`, `get`, `stream`. It is opened when first asked for.
+
+        Raises ChannelError when it cannot be had, UsageError without a network, InfraError when the server
+        for the guest cannot be fetched.
+        """
+        return self.way_in.get(self.deadline.sooner(self.command_s))
 
     def probe(self, *words: str) -> tuple[TapResult, int]:
         """Run a probe program in the guest; its points and its exit status."""

@@ -48,7 +48,8 @@ def started(
     patience = Patience.of(cell.accel, cell.cpu)
 
     def subject(machine: Machine) -> Subject:
-        return subject_of(cell, kernel, machine, patience, Deadline.after(patience.cell_s))
+        deadline = Deadline.after(patience.cell_s)
+        return subject_of(cell, kernel, machine, patience, deadline, granule_bench.guest)
 
     with Templates(granule_bench.cache, granule_bench.qemu) as templates:
         spec = machine_spec(cell, kernel, granule_bench)

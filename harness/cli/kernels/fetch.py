@@ -30,6 +30,7 @@ def fetch(names: tuple[str, ...], refresh: bool, offline: bool) -> None:
         click.echo(f"{name}: {kernel.release}, sha256 {kernel.sha256[:16]}, {kernel.origin}")
         for size in PageSize if kernel.page_size is None else (kernel.page_size,):
             guest.prepare(kernel.running(size))
+            _ = guest.sshd
             progress(0, None, f"making the disks for {size.label}")
             prepare_disks(cache, size)
         progress.close()
