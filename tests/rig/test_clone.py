@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from harness.errors import LaunchError
 from harness.memory.ram import RAM_BASE_PA
 from harness.qemu.argv import qemu_argv
 from harness.qemu.clone import ClonePool, start_clone
+from harness.qemu.forward import LOOPBACK, open_forward
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
 from harness.qemu.state import CannotMigrate
@@ -200,6 +202,18 @@ def test_a_pool_of_clones(templates: Templates, spec: MachineSpec) -> None:
         Deadline.after(30).wait_until(lambda: any(pool._waiting.values()), "a clone that waits")
         (last,) = next(iter(pool._waiting.values()))
     assert last.process.exit_status() is not None
+
+
+def test_clones_have_ports_of_their_own(templates: Templates, spec: MachineSpec) -> None:
+    """The state of a network goes with a template, and each clone is still reached by a port that is its own."""
+    template = templates.get(spec, _mark)
+    with start_clone(template) as first, start_clone(template) as second:
+        ports = []
+        for clone in (first, second):
+            ports.append(open_forward(clone.qmp, 22, Deadline.after(10)).host_port)
+            with socket.create_connection((LOOPBACK, ports[-1]), 10):
+                pass
+        assert ports[0] != ports[1]
 
 
 BUILDER = """

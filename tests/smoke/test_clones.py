@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import ChannelError, GuestGone, QemuDied
+from harness.errors import ChannelError, GuestGone, QemuDied, WrongHostKey
 from harness.kernels.store import KernelStore
 from harness.matrix.cell import Request
 from harness.matrix.patience import Patience
@@ -101,6 +101,23 @@ def test_the_boot_is_in_a_clones_log(template: Template) -> None:
         Deadline.after(10).wait_until(lambda: b"hello" in clone.transcript.content(), "the message")
         assert clone.transcript.content().startswith(template.saved.console)
         assert b"Booting Linux on physical CPU" in template.saved.console
+
+
+def test_clones_by_ssh(started: tuple[Template, Callable[[Machine], Subject]]) -> None:
+    """Two clones at once have host keys, client keys and ports of their own, and each answers for itself."""
+    template, subject = started
+    with start_clone(template) as first, start_clone(template) as second:
+        subjects = [subject(machine) for machine in (first, second)]
+        for number, one in enumerate(subjects):
+            one.sh(f"echo {number} >/run/number")
+        logins = [one.ssh for one in subjects]
+        assert [login.run("cat /run/number", _deadline()).text for login in logins] == ["0\n", "1\n"]
+        places = [one.way_in.place(_deadline()) for one in subjects]
+        assert len({forward.host_port for forward, _ in places}) == 2
+        assert len({login.host_key for _, login in places}) == 2
+        assert len({login.key.public for _, login in places}) == 2
+        with pytest.raises(WrongHostKey):
+            subjects[0].way_in.connect(_deadline(), host_key=places[1][1].host_key)
 
 
 def _panic(clone: Machine) -> None:

@@ -11,6 +11,7 @@ from harness.build import guest as module
 from harness.build import micro
 from harness.build.guest import MicroGuest
 from harness.build.programs import AGENT, PROBE
+from harness.build.sshd import SSHD_PACKAGES
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 from harness.kernels.kernel import Kernel
@@ -47,6 +48,17 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(module, "build_programs", build)
     monkeypatch.setattr(micro, "build_programs", lambda _toolchain, _cache: root)
     return made
+
+
+def test_sshd_is_had_when_asked_for(
+    cache: Cache, made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packages are fetched once, and only for a guest that is to be logged in to."""
+    monkeypatch.setattr(module, "build_sshd", lambda _cache, roots: roots[0] / f"{len(roots)}.tar")
+    guest = MicroGuest(cache)
+    assert made == []
+    assert guest.sshd == guest.sshd == tmp_path / "root" / f"{len(SSHD_PACKAGES)}.tar"
+    assert made == list(SSHD_PACKAGES)
 
 
 def test_prepare_makes_everything_and_tells(

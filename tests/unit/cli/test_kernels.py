@@ -26,19 +26,26 @@ from harness.spec import PageSize
 
 
 class Archive:
-    """Stands for PrivateApt, with one package: busybox-static."""
+    """Stands for PrivateApt, with a package of every name, and busybox in it."""
 
     def __init__(self, cache: Cache, *_suite: str, **_options: Any) -> None:
         self.cache = cache
 
-    def into_cache(self, kind: str, *_how: Callable[..., Any], **_options: Any) -> Path:
+    def show(self, name: str, **_options: Any) -> Package:
+        """A package of that name."""
+        return Package(name=name, version="1", architecture="arm64", sha256="0" * 64)
+
+    def into_cache(
+        self, kind: str, find: Callable[[bool], Package], *_how: Callable[..., Any], **_options: Any
+    ) -> Path:
         """An entry with a file for busybox."""
+        package = find(False)
 
         def build(directory: Path) -> None:
             (directory / "usr/bin").mkdir(parents=True)
             (directory / "usr/bin/busybox").write_bytes(b"busybox")
 
-        return self.cache.make(kind, "busybox-static_1_x", build)
+        return self.cache.make(kind, package.key, build)
 
     def unpacked(self, _package: Package, _into: Path) -> None:
         """Not called."""
@@ -63,6 +70,11 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
         return cache.make("programs", "programs", write)
 
+    def sshd(cache: Cache, roots: list[Path]) -> Path:
+        names = "+".join(root.name for root in roots)
+        return cache.make("programs", names[:100], lambda directory: (directory / "tar").touch()) / "tar"
+
+    monkeypatch.setattr(guest_module, "build_sshd", sshd)
     monkeypatch.setattr(KernelStore, "get", kernel)
     monkeypatch.setattr(debian, "PrivateApt", Archive)
     monkeypatch.setattr(Toolchain, "find", lambda: Toolchain(cc=("cc",), prefix="", version="none"))
@@ -81,7 +93,9 @@ def test_what_was_fetched_is_enough_offline(host: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(micro, "write_cpio", None)
     with Cache(host) as cache:
         kernel = KernelStore(cache, offline=True).get("trimmed-64k")
-        assert MicroGuest(cache, offline=True).initramfs(kernel).is_file()
+        guest = MicroGuest(cache, offline=True)
+        assert guest.initramfs(kernel).is_file()
+        assert guest.sshd.is_file()
         prepare_disks(cache, PageSize.K64)
         with pytest.raises(TypeError):
             prepare_disks(cache, PageSize.K16)

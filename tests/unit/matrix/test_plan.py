@@ -292,7 +292,7 @@ def test_a_run_that_repeats_leaves_checks_out(store: KernelStore) -> None:
     cell = _plan(store, kernels=("debian-16k",), exact=(Conditions.of(None),), vcpus=1).cells[0]
     names = [check.name for check in cell.checks]
     assert "fork" in names
-    assert [name for name, _ in cell.left_out] == ["block", "network", "user-tables"]
+    assert [name for name, _ in cell.left_out] == ["block", "network", "ssh", "user-tables"]
     assert not set(dict(cell.left_out)) & set(names)
     assert all(len(reason) > 20 for reason in dict(cell.left_out).values())
 

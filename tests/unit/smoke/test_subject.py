@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from harness.deadline import Deadline
+from harness.errors import UsageError
 from harness.kernels.kernel import Kernel
 from harness.linux.kconfig import Kconfig
 from harness.qemu.machine import Machine
@@ -38,3 +39,9 @@ def test_option(name: str, value: str | None) -> None:
 def test_option_of_a_kernel_of_unknown_configuration() -> None:
     """Nothing is known, and nothing is said."""
     assert _subject(None).option("A") is None
+
+
+def test_a_guest_without_a_way_in() -> None:
+    """Who asks for SSH where nobody provided for it is told what there is."""
+    with pytest.raises(UsageError, match="serial shell"):
+        _ = _subject(None).ssh
