@@ -205,7 +205,7 @@ def test_a_pool_of_clones(templates: Templates, spec: MachineSpec) -> None:
 
 
 def test_clones_have_ports_of_their_own(templates: Templates, spec: MachineSpec) -> None:
-    """The state of a network goes with a template, and each clone is still reached by a port that is its own."""
+    """The state of a network goes with a template, and each clone is reached by a port of its own."""
     template = templates.get(spec, _mark)
     with start_clone(template) as first, start_clone(template) as second:
         ports = []

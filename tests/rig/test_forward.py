@@ -25,9 +25,8 @@ def _listening(pid: int) -> set[tuple[str, int]]:
             words = line.split()
             if words[3] == "0A" and f"socket:[{words[9]}]" in inodes:
                 address, _, port = words[1].partition(":")
-                dotted = (
-                    socket.inet_ntoa(int(address, 16).to_bytes(4, "little")) if len(address) == 8 else "6"
-                )
+                raw = int(address, 16).to_bytes(len(address) // 2, "little")
+                dotted = socket.inet_ntoa(raw) if len(raw) == 4 else raw.hex()
                 found.add((dotted, int(port, 16)))
     return found
 
