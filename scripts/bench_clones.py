@@ -5,6 +5,7 @@ plain_qemu_ready_ms_p50     the same kernel and initramfs under a bare QEMU comm
 virtme_ng_ms_p50            `vng --exec true` with that kernel, start to end; absent where it cannot run
 clone_first_answer_ms_p50   a clone of a template, started when it is wanted, to the answer of a first command
 pool_first_answer_ms_p50    a clone that was started before it is wanted
+ssh_first_answer_ms_p50     a clone of a template with a network, to the answer of a first command by SSH
 hundred_tests_s             100 commands, each in a guest of its own, spread over the kernels
 fresh_guests_per_s          the same as a rate
 idle_clones_mib             host memory of 20 clones that have answered once, beyond their template's
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from bench_boot import CMDLINE, KERNELS, with_plain_qemu
@@ -34,15 +36,17 @@ from rich.table import Table
 
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
+from harness.channel.command import CommandShell
 from harness.deadline import Deadline
 from harness.errors import GranuleError
 from harness.kernels.store import KernelStore
+from harness.login import Dropbear, SshAccess
 from harness.matrix.budget import available_mib
 from harness.qemu.clone import ClonePool, start_clone
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
 from harness.qemu.template import Template, Templates
-from harness.spec import MachineSpec
+from harness.spec import MachineSpec, Wire
 
 BOOT_S = 120.0
 TESTS = 100
@@ -53,6 +57,7 @@ WAYS = {
     "vng": "virtme-ng, start to end",
     "clone": "clone, first answer",
     "pool": "clone of the pool, first answer",
+    "ssh": "clone, first answer by SSH",
 }
 NAMES = {
     "cold": "cold_first_answer_ms_p50",
@@ -60,12 +65,13 @@ NAMES = {
     "vng": "virtme_ng_ms_p50",
     "clone": "clone_first_answer_ms_p50",
     "pool": "pool_first_answer_ms_p50",
+    "ssh": "ssh_first_answer_ms_p50",
 }
 
 
-def answer(machine: Machine) -> None:
+def answer(shell: CommandShell) -> None:
     """Have a first command answered, rightly."""
-    done = machine.shell.run("echo $((40+2))", Deadline.after(BOOT_S))
+    done = shell.run("echo $((40+2))", Deadline.after(BOOT_S))
     if done.output != b"42\n":
         raise SystemExit(f"bench-clones: a guest answered {done.output[:80]!r}")
 
@@ -80,7 +86,7 @@ def cold(spec: MachineSpec, qemu: Qemu) -> float:
     start_s = time.monotonic()
     with Machine(spec, qemu) as machine:
         ready(machine)
-        answer(machine)
+        answer(machine.shell)
         return time.monotonic() - start_s
 
 
@@ -88,7 +94,15 @@ def cloned(template: Template) -> float:
     """Seconds from nothing to an answer, cloning."""
     start_s = time.monotonic()
     with start_clone(template) as machine:
-        answer(machine)
+        answer(machine.shell)
+        return time.monotonic() - start_s
+
+
+def by_ssh(template: Template, guest: MicroGuest) -> float:
+    """Seconds from nothing to an answer by SSH, cloning: server, keys and login included."""
+    start_s = time.monotonic()
+    with start_clone(template) as machine:
+        answer(SshAccess(machine, Dropbear(lambda: guest.sshd)).get(Deadline.after(BOOT_S)))
         return time.monotonic() - start_s
 
 
@@ -98,7 +112,7 @@ def pooled(pool: ClonePool, template: Template) -> float:
     Deadline.after(BOOT_S).wait_until(lambda: pool.waiting(template) > 0, "a clone that waits")
     start_s = time.monotonic()
     with pool.take(template, Deadline.after(BOOT_S)) as machine:
-        answer(machine)
+        answer(machine.shell)
         return time.monotonic() - start_s
 
 
@@ -133,7 +147,7 @@ def idle_mib(template: Template, count: int) -> float:
     with ExitStack() as stack:
         machines = [stack.enter_context(start_clone(template)) for _ in range(count)]
         for machine in machines:
-            answer(machine)
+            answer(machine.shell)
         return sum(map(memory_of, machines)) / (1 << 20)
 
 
@@ -162,7 +176,7 @@ def hundred_tests(pool: ClonePool, templates: list[Template]) -> float:
 
     def test(number: int) -> None:
         with pool.take(templates[number % len(templates)], Deadline.after(BOOT_S)) as machine:
-            answer(machine)
+            answer(machine.shell)
 
     start_s = time.monotonic()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
@@ -191,18 +205,21 @@ def measure(runs: int, kernels: tuple[str, ...]) -> dict[str, object]:
     with Cache() as cache, Templates(cache, qemu) as templates:
         store, guest = KernelStore(cache, offline=True), MicroGuest(cache, offline=True)
         made: list[Template] = []
+        wired: list[Template] = []
         for name in kernels:
             kernel = store.get(name)
             spec = MachineSpec(kernel=kernel.image, initrd=guest.initramfs(kernel), cmdline=CMDLINE)
             made.append(templates.get(spec, ready))
+            wired.append(templates.get(replace(spec, wire=Wire()), ready))
         with ClonePool(templates, total_mib=available_mib() - 512, ahead=1) as pool:
-            for name, template in zip(kernels, made, strict=True):
+            for name, template, with_wire in zip(kernels, made, wired, strict=True):
                 ways: dict[str, Callable[[], float | None]] = {
                     "cold": lambda template=template: cold(template.spec, qemu),  # type: ignore[misc]
                     "plain": lambda template=template: with_plain_qemu(template.spec, qemu),  # type: ignore[misc]
                     "vng": lambda template=template: virtme_ng(template.spec),  # type: ignore[misc]
                     "clone": lambda template=template: cloned(template),  # type: ignore[misc]
                     "pool": lambda template=template: pooled(pool, template),  # type: ignore[misc]
+                    "ssh": lambda template=with_wire: by_ssh(template, guest),  # type: ignore[misc]
                 }
                 taken = [{way: run() for way, run in ways.items()} for _ in range(runs)]
                 times[name] = {
