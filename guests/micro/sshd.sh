@@ -10,8 +10,8 @@ cd "$home"
 tar xf ../granule-sshd.tar
 rm ../granule-sshd.tar
 
-# The name is no path: dropbear starts itself again for each connection where it finds itself by its name, and
-# would then be run with the guest's libraries.
+# The name is no path: dropbear runs itself again for each connection, from where it finds itself by its name
+# (execfd in its src/svr-main.c), and would then be run with the guest's libraries.
 start() {
     program=$1
     shift

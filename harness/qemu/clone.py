@@ -4,7 +4,8 @@ A clone is an ordinary `Machine`. Its RAM is a copy-on-write map of the template
 copies of the same images, and its random numbers and time of day are its own. What it shares with every clone
 of its template is what a boot decides once: KASLR, the pointer authentication keys and stack canaries of
 processes that ran before, and the monotonic clock, which goes on from where the template was stopped. Nothing
-else identifies a micro guest: it has no machine-id and no host keys, and each has a network of its own.
+else identifies a micro guest: it has no machine-id, each has a network of its own, and a host key for SSH is
+made in the clone that somebody wants to log in to.
 """
 
 from __future__ import annotations

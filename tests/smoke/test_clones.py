@@ -120,6 +120,15 @@ def test_clones_by_ssh(started: tuple[Template, Callable[[Machine], Subject]]) -
             subjects[0].way_in.connect(_deadline(), host_key=places[1][1].host_key)
 
 
+def test_a_panic_under_ssh(started: tuple[Template, Callable[[Machine], Subject]]) -> None:
+    """A kernel that dies under a command by SSH is told with its own words, as on the serial line."""
+    template, subject = started
+    with start_clone(template) as clone:
+        ssh = subject(clone).ssh
+        with pytest.raises(GuestGone, match=r"sysrq|Kernel panic"):
+            ssh.run("echo c >/proc/sysrq-trigger; sleep 600", _deadline())
+
+
 def _panic(clone: Machine) -> None:
     with pytest.raises((GuestGone, ChannelError)):
         clone.shell.run("echo c >/proc/sysrq-trigger; sleep 60", _deadline())

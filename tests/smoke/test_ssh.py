@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import ChannelError, CommandTimeout, GuestGone
 from harness.login import ClientFiles
+from harness.smoke import CHECKS
 from harness.smoke.subject import Subject
+from harness.verdict import Verdict
 
 COMMAND_S = 90.0
 CLIENT = pytest.mark.skipif(
@@ -66,6 +69,28 @@ def test_a_command_that_takes_too_long(guest: Subject) -> None:
     assert caught.value.guest_answers
     left = guest.ssh.run("ps | grep -c 'sleep [78]00'", _deadline())
     assert (left.text, left.status) == ("0\n", 1)
+
+
+def test_the_guest_stays_cut_off(guest: Subject) -> None:
+    """A forward into the guest opens no way out: it does not reach a port of this host's."""
+    talk = "(echo hello; sleep 1) | timeout {} nc {} {}"
+    # Our own peer, for comparison.
+    assert guest.ssh.run(talk.format(20, "10.0.2.100", 7), _deadline()).text.startswith("hello\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert not guest.ssh.run(talk.format(4, "10.0.2.2", port), _deadline()).ok
+        listening.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+def test_the_network_check_after_a_login(guest: Subject) -> None:
+    """SSH sets the network up, and leaves it as other checks can use it."""
+    assert guest.ssh.run("true", _deadline()).ok
+    (network,) = [check for check in CHECKS if check.name == "network"]
+    result = network.result(guest)
+    assert not result.findings, "\n".join(map(str, result.findings))
+    assert result.verdict is Verdict.PASS
 
 
 @CLIENT
