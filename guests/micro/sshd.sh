@@ -28,11 +28,23 @@ echo "$1" >keys/authorized_keys
 # It trusts no key that another user could have put there; the root of an initramfs is writable to all.
 chmod go-w / keys keys/authorized_keys
 
+# One that was started before, for another key, makes room; whoever is logged in there stays.
+if [ -f pid ]; then
+    before=$(cat pid)
+    kill "$before" 2>/dev/null || :
+    tries=0
+    while kill -0 "$before" 2>/dev/null && [ "$tries" -lt 500 ]; do
+        tries=$((tries + 1))
+        usleep 10000
+    done
+fi
+rm -f pid host_key host_key.pub
+
 # In here and now, so that it is of this guest's random numbers: a clone has some of its own.
-start dropbearkey -t ed25519 -f host_key >host_key.txt 2>log
-# Keys only, no forwarding; it returns when it listens.
-start dropbear -s -j -k -E -p 22 -P pid -r host_key -D "$home/keys" 2>>log || {
+start dropbearkey -t ed25519 -f host_key >log 2>&1
+# Keys only, no forwarding; it returns when it listens, and has / for its directory then.
+start dropbear -s -j -k -E -p 22 -P "$home/pid" -r "$home/host_key" -D "$home/keys" 2>>log || {
     cat log
     exit 1
 }
-grep '^ssh-ed25519 ' host_key.txt
+cat host_key.pub

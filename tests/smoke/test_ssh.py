@@ -5,12 +5,15 @@ The check `ssh` has logins, files and streams; tests/smoke/test_clones.py has cl
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,8 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import ChannelError, CommandTimeout, GuestGone
-from harness.login import ClientFiles
+from harness.login import ClientFiles, Dropbear, SshAccess
+from harness.matrix.run import Bench
 from harness.smoke import CHECKS
 from harness.smoke.subject import Subject
 from harness.verdict import Verdict
@@ -84,6 +88,15 @@ def test_the_guest_stays_cut_off(guest: Subject) -> None:
             listening.accept()
 
 
+def test_another_way_in(guest: Subject, granule_bench: Bench) -> None:
+    """Whoever starts a server in a guest that has one gets in by a key of his own; the first stays."""
+    first = guest.ssh
+    second = SshAccess(guest.machine, Dropbear(lambda: granule_bench.guest.sshd)).get(_deadline())
+    assert second.run("echo second", _deadline()).text == "second\n"
+    assert first.run("echo first", _deadline()).text == "first\n"
+    assert second.login.host_key != first.login.host_key
+
+
 def test_the_network_check_after_a_login(guest: Subject) -> None:
     """SSH sets the network up, and leaves it as other checks can use it."""
     assert guest.ssh.run("true", _deadline()).ok
@@ -117,10 +130,16 @@ def test_a_terminal_for_ssh(guest: Subject) -> None:
 @pytest.fixture
 def served(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """`granule boot --ssh`, running, as from a script: without a terminal."""
+    with _served(request.param, subprocess.DEVNULL) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _served(kernel: str, stdin: int) -> Iterator[subprocess.Popen[str]]:
     program = str(Path(sys.executable).with_name("granule"))
-    words = (program, "boot", "--ssh", "--kernel", request.param)
+    words = (program, "boot", "--ssh", "--kernel", kernel)
     with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         yield process
         process.kill()
@@ -156,3 +175,22 @@ def test_boot_ssh_ends_with_its_guest(served: subprocess.Popen[str]) -> None:
     )  # fmt: skip
     served.communicate(timeout=COMMAND_S)
     assert served.returncode == 0
+
+
+@pytest.mark.parametrize("kernel", ["debian-16k"])
+def test_boot_ssh_on_a_terminal(kernel: str) -> None:
+    """On a terminal Ctrl-] ends it, with status 0, and the terminal is as it was."""
+    ours, theirs = os.openpty()
+    try:
+        before = termios.tcgetattr(theirs)
+        with _served(kernel, theirs) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ssh -p ")
+            Deadline.after(30).wait_until(lambda: termios.tcgetattr(theirs) != before, "no echo")
+            os.write(ours, b"some other keys\x1d")
+            process.communicate(timeout=COMMAND_S)
+            assert process.returncode == 0
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        os.close(ours)
+        os.close(theirs)
