@@ -41,10 +41,9 @@ fi
 rm -f pid host_key host_key.pub
 
 # In here and now, so that it is of this guest's random numbers: a clone has some of its own.
+trap 'cat log' EXIT
 start dropbearkey -t ed25519 -f host_key >log 2>&1
 # Keys only, no forwarding; it returns when it listens, and has / for its directory then.
-start dropbear -s -j -k -E -p 22 -P "$home/pid" -r "$home/host_key" -D "$home/keys" 2>>log || {
-    cat log
-    exit 1
-}
+start dropbear -s -j -k -E -p 22 -P "$home/pid" -r "$home/host_key" -D "$home/keys" 2>>log
+trap - EXIT
 cat host_key.pub

@@ -113,7 +113,7 @@ class Ssh:
     def run(self, script: str, deadline: Deadline, *, keep_bytes: int = 1 << 20) -> Completed:
         """Run `script` with `sh` in the guest and return its output and exit status.
 
-        Keeps the first `keep_bytes` of output; the status is 255 where a signal ended the shell itself.
+        Keeps the first `keep_bytes` of output; the status is 255 where a signal ended the script's shell.
         Raises CommandTimeout (after interrupting the command), GuestGone, or ChannelError when the connection
         breaks.
         """
@@ -158,16 +158,16 @@ class Ssh:
             partial.unlink(missing_ok=True)
 
     def _receive(self, source: str, out: io.BufferedWriter, deadline: Deadline, limit_bytes: int) -> None:
-        body = f"exec cat <{shlex.quote(source)}"
-        with self._start(body, f"get {source}", deadline, errors_apart=True) as stream:
+        last = b""
+        with self._start(f"cat <{shlex.quote(source)}", f"get {source}", deadline) as stream:
             for chunk in stream:
                 if out.tell() + len(chunk) > limit_bytes:
                     raise ChannelError(f"{source} in the guest has more than {limit_bytes} bytes")
                 out.write(chunk)
-            if stream.status != 0:
-                raise ChannelError(
-                    f"could not read {source} in the guest: {_said(stream.errors(), stream.status)}"
-                )
+                last = (last + chunk)[-300:]
+        if stream.status != 0:  # the reason is what came last
+            said = _said(last.decode(errors="replace"), stream.status)
+            raise ChannelError(f"could not read {source} in the guest: {said}")
 
     def _log_in(self, deadline: Deadline) -> None:
         transport, expected = self._transport, self.login.host_key
@@ -200,8 +200,8 @@ class Ssh:
         if not transport.is_authenticated():
             raise ChannelError(f"the guest's sshd wants more of {self.login.user} than a key")
 
-    def _start(self, body: str, what: str, deadline: Deadline, *, errors_apart: bool = False) -> Stream:
-        return Stream(self, body, what, deadline, errors_apart=errors_apart)
+    def _start(self, body: str, what: str, deadline: Deadline) -> Stream:
+        return Stream(self, body, what, deadline)
 
     # What a Stream needs of its connection.
 

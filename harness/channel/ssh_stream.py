@@ -30,6 +30,7 @@ CHUNK_BYTES = 1 << 15
 # What a login shell's own start-up files may print before the command begins.
 PREAMBLE_BYTES = 1 << 16
 LINE_BYTES = 1 << 16
+STATUS_BYTES = 16
 SIGNALLED = 255
 
 # OpenSSH's server makes a command the leader of a process group, dropbear's does not: one that is to be
@@ -82,7 +83,6 @@ class Stream:
         what: str,
         deadline: Deadline,
         *,
-        errors_apart: bool,
         interrupts: bool = True,
     ) -> None:
         self._connection = connection
@@ -91,20 +91,24 @@ class Stream:
         self._interrupts = interrupts
         self._pid = 0
         self._held = b""
+        self._ends_with = b""
         self._looked_s = 0.0
         self.status: int | None = None
         """The exit status, once the command has ended; 255 where a signal ended its shell."""
+        # The end is told where the output is, and after it: an exit status goes by another way and may be
+        # sooner, and the channel's end may be later, when a process that was left behind holds it.
         mark = f"granule:{secrets.token_hex(8)}"
         # Servers read the two outputs from two pipes: only within one is there an order.
-        joined = "" if errors_apart else "exec 2>&1; "
-        words = ("exec", "sh", "-c", LEADER, "sh", f"{joined}echo {mark} $$; {body}")
+        script = f"exec 2>&1; echo {mark}:start $$; ({body}); echo {mark}:end $?"
+        words = ("exec", "sh", "-c", LEADER, "sh", script)
         try:
             self._channel = connection.channel(shlex.join(words), deadline, what)
         except DeadlineExceeded as error:
             raise CommandTimeout(str(error), guest_answers=False) from error
         self._channel.settimeout(LOOK_S)
         try:
-            self._await_start(mark.encode())
+            self._await_start(f"{mark}:start ".encode())
+            self._ends_with = f"{mark}:end ".encode()
         except BaseException:
             self._channel.close()
             raise
@@ -145,8 +149,8 @@ class Stream:
             kept += piece[:room_bytes] if room_bytes > 0 else b""
         return Completed(output=bytes(kept), status=self._ended(), truncated=truncated)
 
-    def errors(self) -> str:
-        """The beginning of what was said on stderr, where that is kept apart, after the command's end."""
+    def _errors(self) -> str:
+        """The beginning of what a login shell said on stderr before it ended."""
         pieces: list[bytes] = []
         while self._channel.recv_stderr_ready() and len(pieces) < 2:
             pieces.append(bytes(self._channel.recv_stderr(CHUNK_BYTES)))
@@ -190,41 +194,60 @@ class Stream:
         while True:
             piece = self._next()
             said += piece
-            found = re.search(rb"(?:^|\n)" + mark + rb" (\d{1,10})\n", said)
+            found = re.search(rb"(?:^|\n)" + mark + rb"(\d{1,10})\n", said)
             if found is not None:
                 self._pid, self._held = int(found[1]), said[found.end() :]
                 return
             if not piece or len(said) > PREAMBLE_BYTES:
                 raise ChannelError(
                     f"the guest's login shell did not start '{short(self._what)}'; its status is "
-                    f"{self.status}, and it said {said[-300:]!r} {self.errors()[-300:]}"
+                    f"{self.status}, and it said {said[-300:]!r} {self._errors()[-300:]}"
                 )
 
     def _next(self) -> bytes:
         """The next piece of output; empty when the command has ended, whose status is known then."""
-        if self._held:
+        while self.status is None:
+            piece = self._before_end()
+            if piece or self.status is not None:
+                return piece
+            received = self._receive()
+            if not received:
+                # No word of the end: the command's own shell did not come to say it.
+                self._await_status()
+                piece, self._held = self._held, b""
+                return piece
+            self._held += received
+        return b""
+
+    def _before_end(self) -> bytes:
+        """What is output for certain of what has been received; sets the status where that is there."""
+        if not self._ends_with:
             piece, self._held = self._held, b""
             return piece
-        while self.status is None:
+        output, end, rest = self._held.partition(self._ends_with)
+        status, newline, _ = rest.partition(b"\n")
+        if newline or len(rest) > STATUS_BYTES:
+            if not re.fullmatch(rb"\d{1,3}", status):
+                raise ChannelError(f"'{short(self._what)}' ended with {status[:40]!r} for a status")
+            self.status = int(status)
+            return output
+        kept = end + rest if end else _possible_start(output, self._ends_with)
+        self._held = kept
+        return output if end else output[: len(output) - len(kept)]
+
+    def _receive(self) -> bytes:
+        """What comes next on the channel; empty at its end."""
+        while True:
             if self._deadline.expired():
                 raise self._timeout(f"no end in time of '{short(self._what)}' by SSH")
             if time.monotonic() - self._looked_s > LOOK_S:
                 self._connection.look()
                 self._looked_s = time.monotonic()
-            try:
-                piece = bytes(self._channel.recv(CHUNK_BYTES))
-            except TimeoutError:
-                piece = b""
-                # With its status there and nothing said, a channel is held open by a process left behind.
-                if not self._channel.status_event.is_set():
-                    continue
-            if piece:
-                return piece
-            self._await_status()
-        return b""
+            with contextlib.suppress(TimeoutError):
+                return bytes(self._channel.recv(CHUNK_BYTES))
 
     def _await_status(self) -> None:
-        """At the end of output, which may come before that of the command."""
+        """At the channel's end, whose status may be on its way."""
 
         def there() -> bool:
             self._connection.look()
@@ -263,8 +286,13 @@ class Stream:
         try:
             with Stream(
                 self._connection, body, "an interrupt", Deadline.after(INTERRUPT_S),
-                errors_apart=False, interrupts=False,
+                interrupts=False,
             ) as killer:  # fmt: skip
                 return killer.collect(0).ok
         except ChannelError:
             return False
+
+
+def _possible_start(data: bytes, mark: bytes) -> bytes:
+    """The end of `data` that may turn out to begin `mark`."""
+    return next((mark[:size] for size in range(len(mark) - 1, 0, -1) if data.endswith(mark[:size])), b"")

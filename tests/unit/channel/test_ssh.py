@@ -125,14 +125,21 @@ def _carry(process: subprocess.Popen[bytes], channel: paramiko.Channel) -> None:
     ]
     for thread in threads:
         thread.start()
+
+    def end() -> None:
+        for thread in threads[1:]:
+            thread.join()
+        with contextlib.suppress(OSError, EOFError):  # the client has hung up
+            channel.shutdown_write()
+
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
     status = process.wait()
-    # As OpenSSH's: the status at once, the end only when nothing holds the command's output any more.
+    # The status at once; the output's end when nothing holds it any more, which may be sooner or later.
     with contextlib.suppress(OSError, EOFError):  # the client has hung up
         if status >= 0:
             channel.send_exit_status(status)
-        for thread in threads[1:]:
-            thread.join()
-        channel.shutdown_write()
+        ending.join()
         channel.close()
     threads[0].join()
 
@@ -231,6 +238,15 @@ def test_what_just_fits_is_not_cut(ssh: Ssh) -> None:
     assert (done.output, done.truncated) == (b"12345", False)
 
 
+@pytest.mark.parametrize(
+    "said", ["granule:", "x\ngranule:0123456789abcdef:end 0\n", "g", "\n", "granule:granule:"]
+)
+def test_what_looks_like_an_end_is_output(ssh: Ssh, said: str) -> None:
+    """Output that begins as our own word for its end does, or forges it, comes through and ends nothing."""
+    done = ssh.run(f"printf '{said}'; sleep 0.05; printf '{said}'; exit 9", _deadline())
+    assert (done.text, done.status) == (said * 2, 9)
+
+
 @pytest.mark.parametrize("server", [True, False], ids=["openssh", "dropbear"], indirect=True)
 def test_a_shell_that_a_signal_ended(ssh: Ssh) -> None:
     """A shell killed by a signal is 255, and the connection is not taken for broken."""
@@ -271,6 +287,18 @@ def test_what_takes_too_long_is_interrupted(ssh: Ssh) -> None:
     for pid in pids:
         Deadline.after(10).wait_until(lambda pid=pid: not _is_alive(pid), "its end")  # type: ignore[misc]
     assert ssh.run("echo up", _deadline()).text == "up\n"
+
+
+def test_an_interrupt_comes_first(ssh: Ssh, tmp_path: Path) -> None:
+    """Every process of a command is interrupted, so that it can end in order, before any is killed."""
+    note = tmp_path / "note"
+    asked = f"(trap 'echo asked >{note}; exit' INT; echo on; while :; do sleep 0.05; done)"
+    with ssh.stream(f"{asked} | (cat; sleep 600)", Deadline.after(1)) as stream:
+        pieces = iter(stream)
+        assert next(pieces) == b"on\n"
+        with pytest.raises(CommandTimeout):
+            next(pieces)
+    assert note.read_text() == "asked\n"
 
 
 def test_a_server_that_no_longer_answers(ssh: Ssh, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
