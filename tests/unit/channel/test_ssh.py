@@ -39,13 +39,17 @@ class Server(paramiko.ServerInterface):  # type: ignore[misc]
     """Lets one key in and runs commands with `sh -c`.
 
     `leader`: as OpenSSH's server each command leads a process group; dropbear's do not. `before`: what the
-    login shell's start-up files do. `open_gate` cleared: it answers no request to open a channel.
+    login shell's start-up files do. `late`: it says that a command has ended before it passes its output on.
+    `piece_bytes`: how much of that it passes on at a time. `open_gate` cleared: it answers no request to
+    open a channel.
     """
 
     host: KeyPair = field(default_factory=KeyPair.generate)
     client: KeyPair = field(default_factory=KeyPair.generate)
     leader: bool = True
     before: str = ""
+    late: bool = False
+    piece_bytes: int = 1 << 15
     open_gate: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
@@ -92,17 +96,19 @@ class Server(paramiko.ServerInterface):  # type: ignore[misc]
         process = subprocess.Popen(
             words, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=self.leader, cwd="/"
         )
-        thread = threading.Thread(target=_carry, args=(process, channel), daemon=True)
+        thread = threading.Thread(target=_carry, args=(self, process, channel), daemon=True)
         thread.start()
         self._ended += [process.kill, lambda: thread.join(5)]
         return True
 
 
-def _carry(process: subprocess.Popen[bytes], channel: paramiko.Channel) -> None:
+def _carry(server: Server, process: subprocess.Popen[bytes], channel: paramiko.Channel) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+
+    told = threading.Event()
 
     def take() -> None:
         with contextlib.suppress(OSError):  # the command does not read all that it is given
@@ -114,8 +120,11 @@ def _carry(process: subprocess.Popen[bytes], channel: paramiko.Channel) -> None:
 
     def give(pipe: io.BufferedReader, send: Callable[[bytes], None]) -> None:
         with contextlib.suppress(OSError):  # the client has hung up
-            while data := pipe.read1(1 << 15):
+            while data := pipe.read1(server.piece_bytes):
                 send(data)
+                # The first is what the client waits for to give the command its input.
+                if server.late:
+                    told.wait()
         pipe.close()
 
     threads = [
@@ -139,6 +148,9 @@ def _carry(process: subprocess.Popen[bytes], channel: paramiko.Channel) -> None:
     with contextlib.suppress(OSError, EOFError):  # the client has hung up
         if status >= 0:
             channel.send_exit_status(status)
+        # Longer than a client that takes the status for the end would wait for what else there is.
+        told.wait(3 * ssh_stream.LOOK_S if server.late else 0)
+        told.set()
         ending.join()
         channel.close()
     threads[0].join()
@@ -238,11 +250,19 @@ def test_what_just_fits_is_not_cut(ssh: Ssh) -> None:
     assert (done.output, done.truncated) == (b"12345", False)
 
 
+def test_output_that_comes_after_the_status(connect: Connect) -> None:
+    """A server may tell of a command's end before it has passed all its output on, and none is lost."""
+    done = connect(Server(late=True)).run("echo here; exit 3", _deadline())
+    assert (done.text, done.status) == ("here\n", 3)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 1 << 15])
 @pytest.mark.parametrize(
     "said", ["granule:", "x\ngranule:0123456789abcdef:end 0\n", "g", "\n", "granule:granule:"]
 )
-def test_what_looks_like_an_end_is_output(ssh: Ssh, said: str) -> None:
+def test_what_looks_like_an_end_is_output(connect: Connect, said: str, piece_bytes: int) -> None:
     """Output that begins as our own word for its end does, or forges it, comes through and ends nothing."""
+    ssh = connect(Server(piece_bytes=piece_bytes))
     done = ssh.run(f"printf '{said}'; sleep 0.05; printf '{said}'; exit 9", _deadline())
     assert (done.text, done.status) == (said * 2, 9)
 
@@ -250,8 +270,8 @@ def test_what_looks_like_an_end_is_output(ssh: Ssh, said: str) -> None:
 @pytest.mark.parametrize("server", [True, False], ids=["openssh", "dropbear"], indirect=True)
 def test_a_shell_that_a_signal_ended(ssh: Ssh) -> None:
     """A shell killed by a signal is 255, and the connection is not taken for broken."""
-    done = ssh.run("echo so far; kill -KILL $$", _deadline())
-    assert (done.text, done.status) == ("so far\n", 255)
+    done = ssh.run("printf 'so far: granule'; kill -KILL $$", _deadline())
+    assert (done.text, done.status) == ("so far: granule", 255)
     assert ssh.run("echo up", _deadline()).text == "up\n"
 
 
