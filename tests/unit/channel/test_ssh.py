@@ -111,7 +111,7 @@ def _carry(server: Server, process: subprocess.Popen[bytes], channel: paramiko.C
     told = threading.Event()
 
     def take() -> None:
-        with contextlib.suppress(OSError):  # the command does not read all that it is given
+        with contextlib.suppress(OSError, EOFError):  # the command does not read all that it is given
             while data := channel.recv(1 << 15):
                 stdin.write(data)
                 stdin.flush()
@@ -119,7 +119,7 @@ def _carry(server: Server, process: subprocess.Popen[bytes], channel: paramiko.C
             stdin.close()
 
     def give(pipe: io.BufferedReader, send: Callable[[bytes], None]) -> None:
-        with contextlib.suppress(OSError):  # the client has hung up
+        with contextlib.suppress(OSError, EOFError):  # the client has hung up
             while data := pipe.read1(server.piece_bytes):
                 send(data)
                 # The first is what the client waits for to give the command its input.
