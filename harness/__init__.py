@@ -8,6 +8,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     bulk        whole tables at once, equal to the model
     check       the cross-check: the model against what a guest holds
     kernels     where kernels come from
+    weed        what to turn off so that a tree builds
     build       initramfs, guest programs, disk images
     channel     console, shell, SSH, QMP, gdbstub: one class each
     memory      a guest's physical memory, read from outside

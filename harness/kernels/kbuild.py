@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
 from harness.kernels.configs import Base, Fragment, dropped_from, replaced_by
-from harness.kernels.longrun import Progress, run_lines
+from harness.kernels.longrun import Progress, Ran, run_lines
 from harness.linux.kconfig import MAX_CONFIG_BYTES, Missing, missing_from, option_of, read_config
 
-__all__ = ["Build", "BuildFailed", "Fragment", "check_tree", "jobs_for", "knows_option"]
+__all__ = [
+    "Build",
+    "BuildFailed",
+    "Fragment",
+    "check_tree",
+    "jobs_for",
+    "jobs_here",
+    "knows_option",
+    "step_of",
+]
 
 _STEP = re.compile(r"  ([A-Z][A-Z0-9_]+(?: \[M\])?) +(\S.*)")
 _COMPILER_ERROR = re.compile(
@@ -151,24 +160,26 @@ class Build:
         for link in (*into.glob("lib/modules/*/build"), *into.glob("lib/modules/*/source")):
             link.unlink()
 
+    def run(self, words: Sequence[str], on_line: Callable[[str], bool]) -> Ran:
+        """Run make with targets, flags or variables, its lines given to `on_line`; whoever calls judges."""
+        return run_lines(self._argv(words), on_line, package="make", env=self._environment(), log=self.log)
+
     def _make(self, *targets: str, steps: int | None, options: tuple[str, ...] = ()) -> int:
         done = 0
         errors: list[str] = []
 
         def on_line(line: str) -> bool:
             nonlocal done
-            step = _STEP.fullmatch(line)
+            step = step_of(line)
             if step is not None:
                 done += 1
-                self.progress(done, None if steps is None else max(steps, done), f"{step[1]} {step[2]}"[:200])
+                self.progress(done, None if steps is None else max(steps, done), step)
                 return True
             if _COMPILER_ERROR.fullmatch(line) and len(errors) < _MAX_ERRORS:
                 errors.append(line)
             return False
 
-        ran = run_lines(
-            self._argv((*options, *targets)), on_line, package="make", env=self._environment(), log=self.log
-        )
+        ran = self.run((*options, *targets), on_line)
         if ran.status != 0:
             made = errors or [line for line in ran.tail if _MAKE_ERROR.fullmatch(line)] or list(ran.tail[-3:])
             raise BuildFailed(
@@ -210,6 +221,12 @@ class Build:
             "CCACHE_MAXSIZE": "4G",
             "PYTHONDONTWRITEBYTECODE": "1",  # kbuild runs Python programs that lie in the tree
         }
+
+
+def step_of(line: str) -> str | None:
+    """What a line such as `  CC [M]  fs/xfs/xfs.o` says is being made, cut to 200 characters; else None."""
+    step = _STEP.fullmatch(line)
+    return None if step is None else f"{step[1]} {step[2]}"[:200]
 
 
 def check_tree(tree: Path, *, name: str = "") -> None:

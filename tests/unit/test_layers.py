@@ -15,7 +15,7 @@ LAYERS = (
     {"vmsa"},
     {"linux"},
     {"bulk"},
-    {"kernels", "build"},
+    {"kernels", "build", "weed"},
     {"channel", "memory"},
     {"hyperv"},
     {"snapshot"},

@@ -8,14 +8,15 @@ from harness.cli.kernels.build import build
 from harness.cli.kernels.fetch import fetch
 from harness.cli.kernels.list import list_
 from harness.cli.kernels.size import size
+from harness.cli.kernels.weed import weed
 
 __all__ = ["kernels"]
 
 
 @click.group()
 def kernels() -> None:
-    """List, fetch, build and measure kernels."""
+    """List, fetch, build, weed and measure kernels."""
 
 
-for _command in (list_, fetch, build, size):
+for _command in (list_, fetch, build, weed, size):
     kernels.add_command(_command)
