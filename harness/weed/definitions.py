@@ -16,8 +16,8 @@ _MAX_BYTES = 2 << 20
 def defined_in(tree: Path, symbols: Collection[str], objects: Iterable[str]) -> dict[str, str]:
     """For each symbol the C file that exports it, else one that seems to define it; some have none.
 
-    Arguments: `objects`, in whose directories, and those above them, to look: the ones that miss the symbols, and
-    those that failed. A whole tree would take the better part of a minute.
+    Arguments: `objects`, in whose directories, and those above them, to look: the ones that miss the symbols
+    and those that failed. A whole tree would take the better part of a minute.
     """
     wanted = sorted(symbols)[:_MAX_SYMBOLS]
     if not wanted:

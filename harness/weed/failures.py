@@ -22,6 +22,7 @@ __all__ = ["Failure", "FailureReader", "Kind", "Row", "clean", "read_log", "summ
 MAX_FAILURES = 20_000
 MAX_TEXT = 300
 _MAX_PENDING = 64
+_MAX_LINE = 8192
 _MAX_SYMBOLS = 2000
 
 _CHAIN = re.compile(r"(?:In file included|\s+) ?from (\S+?):\d+(?::\d+)?[,:]")
@@ -120,6 +121,7 @@ class FailureReader:
 
     def feed(self, line: str) -> None:
         """Take a line of the log."""
+        line = line[:_MAX_LINE]
         if not self.machine_fault and _MACHINE.fullmatch(line):
             self.machine_fault = clean(line)
         if step_of(line) is not None:

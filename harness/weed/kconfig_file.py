@@ -19,6 +19,7 @@ __all__ = ["Entry", "Options", "read_options"]
 _MAX_FILES = 20_000
 _MAX_BYTES = 4 << 20
 _MAX_DEPTH = 64
+_MAX_LINE = 4096
 _TYPES = ("bool", "tristate", "string", "int", "hex", "prompt")
 _SOURCES = ("source", "rsource", "osource", "orsource")
 _OPTIONS = ("config", "menuconfig")
@@ -144,7 +145,7 @@ def _statements(path: Path) -> Iterator[tuple[str, str]]:
     help_indent: int | None = None
     in_help = False
     for line in re.sub(r"\\\r?\n", " ", text).splitlines():
-        line = line.expandtabs(8)
+        line = line[:_MAX_LINE].expandtabs(8)
         if in_help:
             if not line.strip():
                 continue

@@ -19,18 +19,18 @@ __all__ = ["Addition", "Condition", "read_makefile"]
 MAX_BYTES = 1 << 20
 _MAX_INCLUDES = 64
 _MAX_DEPTH = 40
+_MAX_SIDE = 1000
+_MAX_LINE = 1 << 16
 
 _CONFIG = re.compile(r"\$[({]CONFIG_(\w+)(?::m=y)?[)}]")
 _SUBST = re.compile(r"\$[({]subst\s+m,\s*y,\s*(\$[({]CONFIG_\w+[)}])\s*[)}]")
-_REFERENCE = r"\$\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\$\{[^}]*\}"
-_ASSIGNMENT = re.compile(
-    rf"\s*(?:(?:override|export)\s+)*((?:[^\s:+?=$#!]|{_REFERENCE})+)\s*(\+=|:=|::=|\?=|=)\s*(.*)"
-)
+_OPERATORS = ("+=", "::=", ":=", "?=", "=")
 _CONDITIONAL = re.compile(r"\s*(ifdef|ifndef|ifeq|ifneq|else|endif)\b\s*(.*)")
 _PAIR = re.compile(r"\((.*),\s*([^,]*)\)|\"([^\"]*)\"\s+\"([^\"]*)\"|'([^']*)'\s+'([^']*)'")
 _INCLUDE = re.compile(r"\s*-?s?include\s+(\S+)\s*")
-_SUFFIXED = re.compile(rf"([\w.+-]+?)-(y|m|objs|(?:{_REFERENCE})+)")
+_SUFFIXED = re.compile(r"([\w.+-]+?)-(y|m|objs|\$.*)")
 _KNOWN = (("$(SRCARCH)", "arm64"), ("$(ARCH)", "arm64"), ("$(BITS)", "64"))
+_MODIFIERS = re.compile(r"^\s*(?:(?:override|export)\s+)*")
 _FUNCTION = re.compile(r"([a-z]+)\s+(.*)", re.DOTALL)
 
 
@@ -123,9 +123,9 @@ class _Reader:
             held = tuple(condition for frame in reversed(frames) for condition in frame.now) + outer
             if included := _INCLUDE.fullmatch(line):
                 yield from self._include(included[1], held)
-            elif assigned := _ASSIGNMENT.fullmatch(line):
-                variable = _SUBST.sub(r"\1", assigned[1])
-                words = frozenset(words_of(assigned[3]))
+            elif assigned := _assignment(line):
+                variable = _SUBST.sub(r"\1", assigned[0])
+                words = frozenset(words_of(assigned[1]))
                 own = _suffix_conditions(variable)
                 yield Addition(variable=variable, words=words, conditions=own + held)
 
@@ -151,19 +151,18 @@ def words_of(value: str, depth: int = 0) -> Iterator[str]:
     value = _SUBST.sub(r"\1", value)
     for known, meant in _KNOWN:
         value = value.replace(known, meant)
-    position = 0
-    while found := re.compile(_REFERENCE).search(value, position):
-        inner = found[0][2:-1]
-        called = _FUNCTION.fullmatch(inner)
-        is_alone = (found.start() == 0 or value[found.start() - 1].isspace()) and (
-            found.end() == len(value) or value[found.end()].isspace()
-        )
-        if not is_alone or called is None or depth >= _MAX_DEPTH:
-            position = found.end()
-            continue
-        yield from value[: found.start()].split()
-        yield from _called(called[1], called[2], depth + 1)
-        value, position = value[found.end() :], 0
+    start = value.find("$(")
+    while start >= 0:
+        end = _reference_end(value, start)
+        if end is None:
+            break
+        called = _FUNCTION.fullmatch(value[start + 2 : end - 1])
+        is_alone = not value[:start][-1:].strip() and not value[end : end + 1].strip()
+        if is_alone and called is not None and depth < _MAX_DEPTH:
+            yield from value[:start].split()
+            yield from _called(called[1], called[2], depth + 1)
+            value, end = value[end:], 0
+        start = value.find("$(", end)
     yield from value.split()
 
 
@@ -176,13 +175,51 @@ def _called(function: str, arguments: str, depth: int) -> Iterator[str]:
         yield from words_of(arguments.replace(",", " "), depth)
 
 
+def _assignment(line: str) -> tuple[str, str] | None:
+    """The variable and the value of a line that assigns; None for another one."""
+    line = _MODIFIERS.sub("", line)
+    at = 0
+    while at < len(line):
+        if line[at] == "$":
+            end = _reference_end(line, at)
+            if end is None:
+                return None
+            at = end
+            continue
+        rest = line[at:].lstrip() if line[at].isspace() else line[at:]
+        operator = next((operator for operator in _OPERATORS if rest.startswith(operator)), None)
+        if operator is not None:
+            return line[:at], rest.removeprefix(operator).strip()
+        if line[at] in ":#!" or line[at].isspace():
+            return None
+        at += 1
+    return None
+
+
+def _reference_end(text: str, start: int) -> int | None:
+    """Where a `$(…)` or `${…}` that starts there ends; None where it does not."""
+    opening = text[start + 1 : start + 2]
+    closing = {"(": ")", "{": "}"}.get(opening)
+    if closing is None:
+        return start + 1
+    depth = 0
+    for at in range(start + 1, len(text)):
+        if text[at] == opening:
+            depth += 1
+        elif text[at] == closing:
+            depth -= 1
+            if depth == 0:
+                return at + 1
+    return None
+
+
 def _lines(path: Path) -> Iterator[str]:
     """Lines without comments, continuations joined, `define` blocks left out."""
     with path.open("rb") as file:
         text = file.read(MAX_BYTES).decode("utf-8", "replace")
     in_define = False
     for line in re.sub(r"\\\r?\n", " ", text).splitlines():
-        line = re.sub(r"(?<!\\)#.*", "", line).rstrip()
+        line = re.sub(r"(?<!\\)#.*", "", line[:_MAX_LINE]).rstrip()
         word = line.split(maxsplit=1)[0] if line.strip() else ""
         if word == "define":
             in_define = True
@@ -232,7 +269,7 @@ def _stem(variable: str) -> str:
 
 def _expanded(text: str, config: Mapping[str, str]) -> str | None:
     """A side of a condition with that configuration; None where something else than options is in it."""
-    text = _SUBST.sub(r"\1", text)
+    text = _SUBST.sub(r"\1", text[:_MAX_SIDE])
     text = re.sub(r"\$[({]strip\s+([^()]*(?:\([^()]*\)[^()]*)*)[)}]", r"\1", text)
     text = _CONFIG.sub(lambda found: "" if config.get(found[1], "n") == "n" else config[found[1]], text)
     return None if "$" in text else text.strip()

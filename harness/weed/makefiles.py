@@ -23,6 +23,7 @@ Chain = tuple[Condition, ...]
 _ROOTS = frozenset({"obj", "lib", "always", "extra", "subdir", "core", "drivers", "libs", "hostprogs"})
 _MAX_CHAINS = 64
 _MAX_DEPTH = 16
+_MAX_LOOKS = 20_000
 
 
 class Makefiles:
@@ -30,7 +31,8 @@ class Makefiles:
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
-        self._read: dict[str, tuple[Addition, ...]] = {}
+        self._read: dict[str, dict[str, list[Addition]]] = {}
+        self._looks_left = 0
 
     def options_of(self, name: str, config: Mapping[str, str]) -> frozenset[str]:
         """The options to turn off so that an object is no longer built, nearest first; empty if none will do.
@@ -58,10 +60,11 @@ class Makefiles:
 
     def chains(self, name: str) -> tuple[Chain, ...]:
         """Every way to build an object, whatever the configuration."""
+        self._looks_left = _MAX_LOOKS
         directory, _, beyond = name.partition("/../")  # kbuild keeps foo/../bar/x.o as it was written
         for parent in _above(name):
             relative = name.removeprefix(f"{parent}/") if parent else name
-            if found := list(islice(self._reaching(parent, relative, 0), _MAX_CHAINS)):
+            if found := list(islice(self._reaching(parent, relative), _MAX_CHAINS)):
                 return _joined(found, self._directory(parent))
         return self._directory(directory if beyond else str(PurePosixPath(name).parent))
 
@@ -77,31 +80,35 @@ class Makefiles:
             return ((),)
         for parent in _above(directory):
             relative = directory.removeprefix(f"{parent}/") if parent else directory
-            if found := list(islice(self._reaching(parent, f"{relative}/", 0), _MAX_CHAINS)):
+            if found := list(islice(self._reaching(parent, f"{relative}/"), _MAX_CHAINS)):
                 return _joined(found, self._directory(parent, depth + 1))
         return self._directory(_parent(directory), depth + 1)
 
-    def _reaching(self, directory: str, word: str, depth: int) -> Iterator[Chain]:
-        """The ways from a word to obj-y and its like, within one makefile."""
-        if depth > _MAX_DEPTH:
-            return
-        for addition in self._additions(directory):
-            if word not in addition.words:
-                continue
+    def _reaching(self, directory: str, word: str, passed: frozenset[str] = frozenset()) -> Iterator[Chain]:
+        """The ways from a word to obj-y and its like, within one makefile; none leads through a word twice."""
+        for addition in self._additions(directory, word):
+            self._looks_left -= 1
+            if self._looks_left < 0 or len(passed) > _MAX_DEPTH:
+                return
             if addition.stem in _ROOTS:
                 yield addition.conditions
                 continue
             further = {f"$({name})" for name in addition.names}
-            if addition.stem and addition.stem + ".o" != word:
+            if addition.stem:
                 further.add(f"{addition.stem}.o")
-            for name in sorted(further):
-                for chain in self._reaching(directory, name, depth + 1):
+            for name in sorted(further - passed - {word}):
+                for chain in self._reaching(directory, name, passed | {word}):
                     yield addition.conditions + chain
 
-    def _additions(self, directory: str) -> tuple[Addition, ...]:
+    def _additions(self, directory: str, word: str) -> tuple[Addition, ...]:
+        """The additions of a directory's makefile that have that word."""
         if directory not in self._read:
-            self._read[directory] = read_makefile(self._tree, directory)
-        return self._read[directory]
+            by_word: dict[str, list[Addition]] = {}
+            for addition in dict.fromkeys(read_makefile(self._tree, directory)):
+                for each in addition.words:
+                    by_word.setdefault(each, []).append(addition)
+            self._read[directory] = by_word
+        return tuple(self._read[directory].get(word, ()))
 
 
 def _joined(near: list[Chain], far: tuple[Chain, ...]) -> tuple[Chain, ...]:
