@@ -85,7 +85,7 @@ class Makefiles:
         return self._directory(_parent(directory), depth + 1)
 
     def _reaching(self, directory: str, word: str, passed: frozenset[str] = frozenset()) -> Iterator[Chain]:
-        """The ways from a word to obj-y and its like, within one makefile; none leads through a word twice."""
+        """The ways from a word to obj-y and its like, within one makefile; no word is passed twice."""
         for addition in self._additions(directory, word):
             self._looks_left -= 1
             if self._looks_left < 0 or len(passed) > _MAX_DEPTH:

@@ -142,9 +142,8 @@ def _directories(tree: Path, only: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip("/") for name in _words(only)))
     for name in names:
         path = tree / name
-        if not path.resolve().is_relative_to(tree) or not any(
-            (path / file).is_file() for file in ("Kbuild", "Makefile")
-        ):
+        has_makefile = any((path / file).is_file() for file in ("Kbuild", "Makefile"))
+        if not name or ".." in path.parts or not has_makefile:
             raise UsageError(
                 f"--only names {name}, which is no directory of {tree} that kbuild builds: give paths from "
                 "its top, such as drivers/net,fs"

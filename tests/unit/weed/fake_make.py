@@ -2,7 +2,7 @@
 
 $FAKES/tree.json says what there is: `options` (depends, selects, default, prompt) and `objects` (needs: the
 options that have it built; fails: compile, link, modpost, machine or nothing; unless: an option with which it
-does not fail). $FAKES/called gets a line per call; a file $FAKES/hangs makes compiling go on for ever.
+does not fail). $FAKES/called gets a line per call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,6 @@ def failing(kind: str) -> list[str]:
 
 def compile_objects() -> int:
     """Every object that is on and asked for."""
-    if (FAKES / "hangs").exists():
-        while True:
-            print("  CC      busy.o", flush=True)
-            time.sleep(0.05)
     status = 0
     for name, its in SPEC["objects"].items():
         asked = any(

@@ -79,7 +79,7 @@ make[3]: *** [../scripts/Makefile.build:229: fs/b.o] Error 1
     ],
 )
 def test_other_words_of_a_failing_recipe(line: str, error: str | None) -> None:
-    """Assembler, driver and generator errors are told too; the recipe's last line where none looks like one."""
+    """Assembler, driver and generator errors are told too; the last line where none looks like one."""
     log = f"  AS      drivers/x.o\n{line}\nmake[3]: *** [Makefile:9: drivers/x.o] Error 1\n"
     (failure,) = read(log).failures
     assert (failure.object, failure.kind, failure.error) == ("drivers/x.o", Kind.COMPILE, error or line)
@@ -111,7 +111,7 @@ make[2]: *** [/home/me/linux/scripts/Makefile.vmlinux:34: vmlinux] Error 1
 
 
 def test_undefined_references() -> None:
-    """Each object that refers to what is undefined has failed to link, with all its symbols; vmlinux has not."""
+    """Each object that refers to what is undefined has failed, with all its symbols; vmlinux has not."""
     failures = read(LINKED).failures
     assert [(failure.object, failure.kind, failure.symbols) for failure in failures] == [
         ("drivers/net/foo.o", Kind.LINK, ("bar_register", "bar_other")),
@@ -125,7 +125,7 @@ def test_multiple_definition_in_a_module() -> None:
     log = """\
   LD [M]  drivers/net/foo.o
 aarch64-linux-gnu-ld: drivers/net/foo_b.o: in function `same':
-foo_b.c:(.text+0x0): multiple definition of `same'; drivers/net/foo_a.o:foo_a.c:(.text+0x0): first defined here
+foo_b.c:(.text+0x0): multiple definition of `same'; drivers/net/foo_a.o:foo_a.c:(.text+0): first defined here
 make[4]: *** [/home/me/linux/scripts/Makefile.build:511: drivers/net/foo.o] Error 1
 """
     assert [(failure.object, failure.kind) for failure in read(log).failures] == [

@@ -86,7 +86,7 @@ config AFTER
 
 
 def test_kconfig_is_read(write: Write, tree: Path) -> None:
-    """Selects, dependencies of menus and ifs, prompts and defaults are found; help texts are not read as such."""
+    """Selects, prompts, defaults and dependencies of menus and ifs are found, and none in help texts."""
     write("Kconfig", KCONFIG)
     write("arch/arm64/Kconfig", "config ARM64\n\tdef_bool y\n\tselect HELPER if USER\n")
     options = read_options(tree)

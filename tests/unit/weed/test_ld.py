@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ToolMissing
-from harness.weed.ld import LinkReader, Linked, referrers
+from harness.weed.ld import Linked, LinkReader, referrers
 
 
 def test_every_referrer_is_found(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_absent_nm_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_members_of_archives(line: str, name: str) -> None:
-    """An object is named by its path, also as a member of an archive of its directory or of the whole kernel."""
+    """An object is named by its path, also as a member of its directory's archive or of the kernel's."""
     reader = LinkReader()
     assert reader.feed(line) is None
     assert reader.feed("a.c:(.text+0x4): undefined reference to `x'") == Linked(name, "x")

@@ -10,7 +10,7 @@ import pytest
 from harness.weed.makefiles import Makefiles
 
 Write = Callable[[str, str], Path]
-ALL = {name: "y" for name in ("FOO", "BAR", "BAZ", "NET", "SUB", "DEBUG")}
+ALL = dict.fromkeys(("FOO", "BAR", "BAZ", "NET", "SUB", "DEBUG"), "y")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_rules(top: Write, tree: Path, makefile: str, expected: set[str]) -> Non
 
 
 def test_directory_of_the_object(top: Write, tree: Path) -> None:
-    """An object without an option of its own has its directory's, upwards; a directory may be several deep."""
+    """An object without an option of its own has its directory's, upwards; a rule may skip levels."""
     top("net/Makefile", "obj-y += core/ sub/deep/\nobj-$(CONFIG_SUB) += sub/\n")
     top("net/core/Makefile", "obj-y += x.o\n")
     top("net/sub/Makefile", "obj-y += x.o\n")
