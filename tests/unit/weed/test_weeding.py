@@ -187,6 +187,26 @@ def test_what_builds_after_all_is_turned_on_again(plan: Any) -> None:
     assert outcome.works
 
 
+def test_failure_of_the_last_build_is_weeded_too(plan: Any) -> None:
+    """What only the build without leniency shows is turned off and proven, and all is built again."""
+    plan.option("LATE")
+    plan.object("drivers/late.o", "LATE", fails="strict")
+    outcome = run(plan)
+    assert [(dropped.option, dropped.proof) for dropped in outcome.dropped] == [("LATE", Proof.MODPOST)]
+    assert outcome.works
+    assert plan.calls() == ["Image modules"] * 3 + ["modules", "Image modules"]
+
+
+def test_proof_that_misleads_is_settled_by_the_whole_build(plan: Any) -> None:
+    """An option whose objects build alone, but not with everything, is off in the end and says so."""
+    plan.option("FOO")
+    plan.object("drivers/foo.o", "FOO", fails="whole")
+    outcome = run(plan)
+    assert [(dropped.option, dropped.proof) for dropped in outcome.dropped] == [("FOO", Proof.BUILD)]
+    assert outcome.turned_back_on == ()
+    assert outcome.works
+
+
 def test_every_dropped_option_breaks_it_again(plan: Any) -> None:
     """Independently of the proofs: with any one of them on, the fake make fails; with all off it builds."""
     for name in ("A", "B", "C", "D"):
