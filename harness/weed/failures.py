@@ -29,6 +29,7 @@ _CHAIN = re.compile(r"(?:In file included|\s+) ?from (\S+?):\d+(?::\d+)?[,:]")
 _ERROR = re.compile(r"(?P<file>[^\s:]+):\d+(?::\d+)?: (?:fatal )?[Ee]rror: .*|.*?: (?:fatal )?error: .*")
 _TARGET = re.compile(r"make(?:\[\d+\])?: \*\*\* \[(?:[^\]\s]+:\d+: )?([^\]\s]+)\] Error \d+.*")
 _NO_RULE = re.compile(r"make(?:\[\d+\])?: \*\*\* No rule to make target '([^']+)', needed by '([^']+)'\..*")
+_NO_TARGET = re.compile(r"make(?:\[\d+\])?: \*\*\* No rule to make target '([^']+)'\.(?:\s+Stop\.)?")
 _MODPOST = re.compile(r"(ERROR|WARNING): modpost: (.*)")
 _MODULE = re.compile(
     r".*\[(?P<bracket>[^\]\s]+)\.ko\].*|module (?P<user>\S+?)(?:\.ko)? uses symbol .*"
@@ -106,6 +107,8 @@ class FailureReader:
         self._last = ""
         self._link = LinkReader()
         self._whole = ""
+        self.not_built: set[str] = set()
+        """Targets asked for that this configuration does not build."""
         self.machine_fault = ""
         """A line which says that this machine, and not the tree, is at fault; or empty."""
 
@@ -131,6 +134,8 @@ class FailureReader:
             self._target(self._short(failed[1]), line)
         elif missing := _NO_RULE.fullmatch(line):
             self._no_rule(self._short(missing[1]), self._short(missing[2]), line)
+        elif unknown := _NO_TARGET.fullmatch(line):
+            self.not_built.add(self._short(unknown[1]))
         elif posted := _MODPOST.fullmatch(line):
             self._modpost(posted[1], posted[2], line)
         elif linked := self._link.feed(line):

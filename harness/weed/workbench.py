@@ -67,7 +67,8 @@ class Workbench:
         """Build, going on after failures, and return them; empty when all was built.
 
         Arguments: `lenient` has modpost only warn of what is undefined, so that vmlinux is linked too and
-        shows its own. Raises InfraError where make fails for another reason than the tree's.
+        shows its own. A target that the configuration does not build has not failed. Raises InfraError where
+        make fails for another reason than the tree's.
         """
         reader = FailureReader(self.build.source, self.build.output)
         done = 0
@@ -91,7 +92,7 @@ class Workbench:
                 f"the build was cut short by this machine, not by the tree: {reader.machine_fault}. Nothing "
                 f"was blamed for it. The whole log is {self.build.log}."
             )
-        if ran.status != 0 and not reader.failures:
+        if ran.status != 0 and not reader.failures and not reader.not_built & set(targets):
             raise InfraError(
                 f"make {' '.join(targets)[:200]} of {self.build.source} failed with status {ran.status}, and "
                 f"its log does not say for which object: {reader.unexplained or ran.said}. The whole log is "

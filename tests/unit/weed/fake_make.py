@@ -2,7 +2,7 @@
 
 $FAKES/tree.json says what there is: `options` (depends, selects, default, prompt) and `objects` (needs: the
 options that have it built; fails: compile, link, modpost, machine or nothing; unless: an option with which it
-does not fail). Two more ways to fail: `strict`, in modpost but only when it is not lenient; `whole`, as compile but
+does not fail). Two more ways to fail: `strict`, in modpost but only when not lenient; `whole`, as compile but
 only where Image is built. $FAKES/called gets a line per call.
 """
 
@@ -68,6 +68,10 @@ def failing(kind: str) -> list[str]:
 def compile_objects() -> int:
     """Every object that is on and asked for."""
     status = 0
+    for target in TARGETS:
+        if target.endswith(".o") and not all(is_on(need) for need in SPEC["objects"][target]["needs"]):
+            print(f"make[3]: *** No rule to make target '{target}'.  Stop.")
+            status = 2
     for name, its in SPEC["objects"].items():
         asked = any(
             target in ("Image", "modules", "vmlinux", name)
