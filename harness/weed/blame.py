@@ -131,7 +131,8 @@ class Blame:
             count = sum(1 for option in config if config.enabled(option) and not after.enabled(option))
             if fewest is None or count < fewest:
                 fewest = count
-                best = dict.fromkeys(some - set(held), "") | dict.fromkeys(way, ", ".join(held))
+                # Itself too: once nothing selects it, it would be on as the configuration has it.
+                best = dict.fromkeys(some, "") | dict.fromkeys(way, ", ".join(held))
         return best, keeps
 
     def _lost(self, config: Kconfig) -> frozenset[str]:

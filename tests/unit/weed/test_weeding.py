@@ -109,6 +109,8 @@ def test_held_option_goes_through_its_selectors(plan: Any) -> None:
         "USER_A": "HELPER",
         "USER_B": "HELPER",
     }
+    assert off(outcome) == {"HELPER", "USER_A", "USER_B"}
+    assert outcome.spent.rounds == 2
     assert "# CONFIG_HELPER is not set" in outcome.config
     assert "CONFIG_OTHER=y" in outcome.config
     assert outcome.works
