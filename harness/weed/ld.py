@@ -67,7 +67,12 @@ def referrers(nm: str, archive: Path, symbols: Collection[str]) -> dict[str, tup
     """
     try:
         ran = subprocess.run(
-            [nm, "-A", "--undefined-only", str(archive)],
+            [
+                nm,
+                "-A",
+                "--undefined-only",
+                archive.name,
+            ],  # a path would be put before the members of a thin one
             capture_output=True,
             cwd=archive.parent,
             env={**os.environ, "LC_ALL": "C"},
@@ -79,7 +84,7 @@ def referrers(nm: str, archive: Path, symbols: Collection[str]) -> dict[str, tup
     found: dict[str, list[str]] = {}
     for line in ran.stdout.decode("utf-8", "replace").splitlines():
         place, _, symbol = line.rpartition(" ")
-        member = place.removeprefix(f"{archive}:").partition(":")[0]
+        member = place.removeprefix(f"{archive.name}:").partition(":")[0]
         if symbol in symbols and member.endswith(".o"):
             found.setdefault(symbol, []).append(member)
     return {symbol: tuple(members) for symbol, members in found.items()}

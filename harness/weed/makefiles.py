@@ -117,7 +117,7 @@ def _joined(near: list[Chain], far: tuple[Chain, ...]) -> tuple[Chain, ...]:
 
 def _parent(path: str) -> str:
     parent = str(PurePosixPath(path).parent)
-    return "" if parent == "." else parent
+    return "" if parent in (".", "/") else parent
 
 
 def _above(path: str) -> Iterator[str]:

@@ -15,9 +15,9 @@ def test_every_referrer_is_found(tmp_path: Path) -> None:
     archive = tmp_path / "vmlinux.a"
     nm = tmp_path / "nm"
     listing = "".join(
-        f"{archive}:fs/{name}.o:                 U {name[0]}_sym\n" for name in ("a1", "a2", "b1")
+        f"vmlinux.a:fs/{name}.o:                 U {name[0]}_sym\n" for name in ("a1", "a2", "b1")
     )
-    nm.write_text(f"#!/bin/sh\nprintf '%s' '{listing}'\n")
+    nm.write_text(f"#!/bin/sh\n[ \"$*\" = '-A --undefined-only vmlinux.a' ] && printf '%s' '{listing}'\n")
     nm.chmod(0o755)
     assert referrers(str(nm), archive, {"a_sym"}) == {"a_sym": ("fs/a1.o", "fs/a2.o")}
 

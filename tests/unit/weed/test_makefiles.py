@@ -132,3 +132,9 @@ def test_hostile_makefiles_end(top: Write, tree: Path) -> None:
     """Variables, includes and directories that lead in circles, and endless nesting, end."""
     top("drivers/a/Makefile", "a-y := $(b-y)\nb-y := $(a-y) x.o\ninclude $(src)/Makefile\n" + "$(" * 5000)
     assert options(tree, "drivers/a/x.o") == set()
+
+
+@pytest.mark.parametrize("name", ["/somewhere/else/x.o", "x.o", "../x.o", "", "/"])
+def test_objects_elsewhere_have_no_option(top: Write, tree: Path, name: str) -> None:
+    """A name that is not below the tree, or is none, ends in no option."""
+    assert options(tree, name) == set()
