@@ -134,6 +134,15 @@ def test_hostile_makefiles_end(top: Write, tree: Path) -> None:
     assert options(tree, "drivers/a/x.o") == set()
 
 
+def test_lookups_are_bounded(top: Write, tree: Path) -> None:
+    """A makefile with 2^40 ways from an object to nowhere is given up, not followed."""
+    rules = ["a0 := x.o", "b0 := x.o"]
+    for level in range(1, 41):
+        rules += [f"{name}{level} := $(a{level - 1}) $(b{level - 1})" for name in "ab"]
+    top("drivers/a/Makefile", "\n".join(rules) + "\n")
+    assert options(tree, "drivers/a/x.o") == set()
+
+
 @pytest.mark.parametrize("name", ["/somewhere/else/x.o", "x.o", "../x.o", "", "/"])
 def test_objects_elsewhere_have_no_option(top: Write, tree: Path, name: str) -> None:
     """A name that is not below the tree, or is none, ends in no option."""
