@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cache import Cache
+from harness.cli.kernels.failed_build import print_failed_build
 from harness.cli.progress import KernelProgress
 from harness.errors import UsageError
 from harness.kernels.catalogue import BOOT_TIME, Catalogue
 from harness.kernels.configs import BOOT, read_configuration
+from harness.kernels.kbuild import BuildFailed
 from harness.kernels.making import Made
 from harness.kernels.patches import read_all_series
 from harness.kernels.source import SourceKernels
@@ -110,6 +112,10 @@ def build(
             sizes = tuple(dict.fromkeys(map(_size, _words(page_sizes) or _ALL_SIZES)))
             kernels = SourceKernels(cache, catalogue, progress=progress)
             made = kernels.build(tree, configuration, sizes, series, keep_going=keep_going, made=told)
+    except BuildFailed as error:
+        progress.close()
+        print_failed_build(error, sys.stderr)
+        raise
     finally:
         progress.close()
     if as_json:

@@ -14,6 +14,7 @@ from harness.cache import Cache
 from harness.cli.kernels import kernels
 from harness.errors import UsageError
 from harness.kernels import source
+from harness.kernels.kbuild import BuildFailed
 from harness.kernels.store import KernelStore
 from harness.spec import PageSize
 
@@ -147,3 +148,25 @@ def test_help_teaches() -> None:
     said = run("--help").stdout
     assert "granule kernels build --tree ~/linux@v6.12 --patches series.mbox" in said
     assert "makefiles of the tree" in " ".join(said.split())
+
+
+def test_failed_build_names_file_option_and_error(fakes: Path, tree: Path) -> None:
+    """Each file that does not compile stands in a row with the option that pulled it in, before the error."""
+    (tree / "Kbuild").write_text("obj-y += drivers/ mm/\n")
+    for directory, makefile in (("drivers", "obj-$(CONFIG_SWAP) += foo.o\n"), ("mm", "obj-y += core.o\n")):
+        (tree / directory).mkdir()
+        (tree / directory / "Makefile").write_text(makefile)
+    (fakes / "fails").write_text(
+        "drivers/foo.c:1:1: error: planted\n"
+        "make[3]: *** [scripts/Makefile.build:229: drivers/foo.o] Error 1\n"
+        "mm/core.c:2:2: error: of the core\n"
+        "make[3]: *** [scripts/Makefile.build:229: mm/core.o] Error 1\n"
+    )
+    runner = CliRunner()
+    done = runner.invoke(kernels, ["build", "--tree", str(tree), "--page-size", "4k", "--keep-going"])
+    assert isinstance(done.exception, BuildFailed)
+    rows = [line.split() for line in done.stderr.splitlines() if line.startswith(("drivers/", "mm/"))]
+    assert [row[0] for row in rows] == ["drivers/foo.c", "mm/core.c"]
+    assert rows[0][1] == "SWAP"
+    assert rows[1][1:4] == ["none:", "core", "code"]
+    assert "planted" in rows[0]
