@@ -8,6 +8,7 @@
     channel     a channel, and what a device is
     synic, hypercall, vmbus    interrupts and messages, calls, the bus
     wirelog     what a checker of the wire sees
+    scsi/       a SCSI disk
     devices/    the devices
     monitor, smccc, host       the EL2 monitor, its calls, and the thread that answers them
     firmware/   ACPI tables, EFI hand-off, device tree

@@ -20,12 +20,12 @@ from harness.determinism.obstacles import obstacles
 from harness.errors import ChannelError, GuestGone, InfraError, LaunchError, QemuDied, UsageError
 from harness.hyperv.channel import Device
 from harness.memory.ram import RAM_BASE_PA, PrivateRam, SharedRam, make_ram
+from harness.memory.sparse import copy_data
 from harness.qemu.argv import Lines, qemu_argv
 from harness.qemu.frozen import Frozen
 from harness.qemu.hyperv_part import LINES, GuestHost, make_host
 from harness.qemu.probe import Qemu
 from harness.qemu.process import QemuProcess
-from harness.qemu.sparse import copy_data
 from harness.qemu.state import SavedState, load_state
 from harness.qemu.wire import EchoPeer
 from harness.spec import Disk, MachineSpec

@@ -20,10 +20,10 @@ from types import TracebackType
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import ChannelError, InfraError
+from harness.memory.sparse import digest_of
 from harness.qemu.argv import Lines, qemu_argv
 from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
-from harness.qemu.sparse import digest_of
 from harness.qemu.state import CannotMigrate, SavedState, save_state
 from harness.qemu.template_files import DamagedTemplate, open_template, write_template
 from harness.spec import Accel, MachineSpec

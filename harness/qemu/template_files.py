@@ -15,7 +15,7 @@ import json
 import os
 from pathlib import Path
 
-from harness.qemu.sparse import copy_data, digest_of
+from harness.memory.sparse import copy_data, digest_of
 from harness.qemu.state import SavedState
 
 __all__ = ["DamagedTemplate", "open_template", "write_template"]

@@ -1,4 +1,4 @@
-"""Tests of harness.qemu.sparse."""
+"""Tests of harness.memory.sparse."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.qemu.sparse import copy_data, digest_of
+from harness.memory.sparse import copy_data, digest_of
 
 SIZE = 5 << 20
 
