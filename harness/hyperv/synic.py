@@ -55,12 +55,13 @@ class Synic:
         if register is Register.EOM:
             self.end_of_message(vp)
             return
+        # Shown before it is judged: what is refused is what a checker wants to see.
+        self._log.tell(lambda observer: observer.registered(vp, register, value))
         if register in (Register.SIMP, Register.SIEFP) and value & 1:
             page = value & ~(HV_PAGE_BYTES - 1)
             if not self._memory.has_page(page // HV_PAGE_BYTES):
                 raise Violated(Rule.MEMORY, f"{register.name} of VP {vp} at {page:#x} is not RAM")
         self._registers[vp, register] = value
-        self._log.tell(lambda observer: observer.registered(vp, register, value))
         if register is Register.SIMP:
             self.end_of_message(vp)
 

@@ -53,7 +53,7 @@ class Observer:
         """A packet to the guest, as it was written into the ring."""
 
     def registered(self, vp: int, register: int, value: int) -> None:
-        """A virtual processor set a register: SIMP, SIEFP, SINT2 and so on."""
+        """A virtual processor sets a register: SIMP, SIEFP, SINT2 and so on, before the value is judged."""
 
     def violation(self, violation: Violation) -> None:
         """Something broke a rule; also what other observers report."""

@@ -162,7 +162,7 @@ _NETWORK: Final = (
         when="a packet in the send buffer",
     ),
     WireRule(
-        name="netvsc.rndis", driver="netvsc", source="drivers/net/hyperv/netvsc_drv.c:341; rndis_filter.c:237",
+        name="netvsc.rndis", driver="netvsc", source="net/hyperv/netvsc_drv.c:341; rndis_filter.c:237",
         claim="what is sent is whole RNDIS messages whose lengths add up",
         when="an RNDIS packet",
     ),

@@ -32,7 +32,7 @@ KIB = 1024
 def test_rings_seen_by_hand(
     driver: str, page: int, gpadl: int, pages: int, downstream: int, data: int, steps: dict[int, int]
 ) -> None:
-    """The rings of three drivers at three page sizes: those at 4K and 16K, and storvsc's at 64K, were seen."""
+    """The rings of three drivers: those at 4K and 16K, and storvsc's at 64K, were seen on a wire."""
     size = p.ring_bytes(p.RING_PAYLOADS[driver][0], page)
     pair = p.rings(size, size, page)
     assert (pair.gpadl_bytes, pair.pages, pair.downstream) == (gpadl, pages, downstream)
