@@ -72,7 +72,7 @@ class Host:
         doorbell: socket.socket, qtest: socket.socket, maximum: VmbusVersion = VmbusVersion.V5_3,
     ) -> None:  # fmt: skip
         self.log = WireLog()
-        self._memory = memory
+        self.memory = memory
         self.layout = layout
         self._vcpus = vcpus
         self._interrupts: set[int] = set()
@@ -117,7 +117,7 @@ class Host:
             f"writel {ecam + offset + _BAR0:#x} {_IO_PORT:#x}",
             f"writel {ecam + offset + _COMMAND:#x} {_IO_ENABLE:#x}",
         )
-        self._memory.write(
+        self.memory.write(
             self.layout.boot_block_pa + BootBlock.DOORBELL, struct.pack("<Q", _IO_WINDOW_PA + _IO_PORT)
         )
         self._thread.start()
@@ -137,7 +137,7 @@ class Host:
             self._thread.join()
         self._wake.close()
         self._wakes.close()
-        self._memory.close()
+        self.memory.close()
 
     @property
     def crash(self) -> GuestCrash | None:
@@ -213,17 +213,17 @@ class Host:
             self._qtest.drain()
 
     def _state(self, vcpu: int) -> int:
-        return self._memory.load32(self.layout.mailbox_pa(vcpu) + Mailbox.STATE)
+        return self.memory.load32(self.layout.mailbox_pa(vcpu) + Mailbox.STATE)
 
     def _syndrome(self, vcpu: int) -> str:
-        raw = self._memory.read(self.layout.mailbox_pa(vcpu) + Mailbox.SYNDROME, 24)
+        raw = self.memory.read(self.layout.mailbox_pa(vcpu) + Mailbox.SYNDROME, 24)
         esr, elr, far = struct.unpack("<QQQ", raw)
         return f"ESR_EL2 {esr:#x}, ELR_EL2 {elr:#x}, FAR_EL2 {far:#x}"
 
     def _answer(self, vcpu: int) -> None:
         """Answer the call in a vCPU's mailbox and wake it."""
         pa = self.layout.mailbox_pa(vcpu)
-        raw = self._memory.read(pa, Mailbox.SYNDROME + 8)
+        raw = self.memory.read(pa, Mailbox.SYNDROME + 8)
         *x, esr = struct.unpack(f"<{Mailbox.REGISTER_COUNT + 1}Q", raw)
         if esr >> 26 not in (ExceptionClass.HVC64, ExceptionClass.SMC64):
             raise ChannelError(
@@ -231,10 +231,10 @@ class Host:
                 " has a trap that the monitor does not turn off; try another with --cpu"
             )
         action = self._calls.handle(vcpu, esr >> 26, x)
-        self._memory.write(pa, struct.pack(f"<{Mailbox.REGISTER_COUNT}Q", *x))
-        self._memory.store32(pa + Mailbox.ACTION, action)
+        self.memory.write(pa, struct.pack(f"<{Mailbox.REGISTER_COUNT}Q", *x))
+        self.memory.store32(pa + Mailbox.ACTION, action)
         fence()
-        self._memory.store32(pa + Mailbox.STATE, VcpuState.ANSWERED)
+        self.memory.store32(pa + Mailbox.STATE, VcpuState.ANSWERED)
         self.answered += 1
         self._raised.add(vcpu)
         self._qtest.push(f"set_irq_in {self._cpu_paths[vcpu]} unnamed-gpio-in {_VFIQ} 1")

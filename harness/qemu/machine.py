@@ -52,12 +52,13 @@ class Machine:
 
     `saved`: go on from there instead of booting, with the vCPUs stopped until QMP `cont`. Guest RAM is then
     private to QEMU. `harness.qemu.clone.start_clone` does the rest.
-    `devices`: on Hyper-V, offered beside the standard ones.
+    `devices`: on Hyper-V, offered beside the standard ones. `watch`: there, called with the host before the
+    guest's first instruction, such as `lambda host: WireChecker(host.log, host.memory, 16384)`.
     """
 
     def __init__(
         self, spec: MachineSpec, qemu: Qemu, *, saved: SavedState | None = None,
-        devices: Sequence[Device] = (),
+        devices: Sequence[Device] = (), watch: Callable[[GuestHost], object] | None = None,
     ) -> None:  # fmt: skip
         self.spec = spec
         self._saved = saved
@@ -68,12 +69,13 @@ class Machine:
         self._end_reason = ""
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
-            self._start(spec, qemu, saved, devices)
+            self._start(spec, qemu, saved, devices, watch)
             on_failure.pop_all()
 
     def _start(
-        self, spec: MachineSpec, qemu: Qemu, saved: SavedState | None, devices: Sequence[Device]
-    ) -> None:
+        self, spec: MachineSpec, qemu: Qemu, saved: SavedState | None, devices: Sequence[Device],
+        watch: Callable[[GuestHost], object] | None,
+    ) -> None:  # fmt: skip
         in_the_way = obstacles(spec) if spec.exact is not None else ()
         if in_the_way:
             raise UsageError(f"this machine cannot be run so that it repeats: {'; '.join(in_the_way)}")
@@ -94,6 +96,8 @@ class Machine:
             if spec.hyperv is not None:
                 self.hyperv = make_host(spec, self._ram, devices, ours)
                 self._cleanup.callback(self.hyperv.close)
+                if watch is not None:
+                    watch(self.hyperv)
             self.exact: ExactShell | None = None
             if spec.exact is not None:
                 self.exact = ExactShell(self._gdb, spec.exact.seed, self.raise_if_gone)
