@@ -1,0 +1,105 @@
+"""storvsc of unmodified kernels on a disk of ours: ext4, every transfer size, errors, and no broken rule."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.build.disks import PATTERN_SHA256, check_ext4
+from harness.hyperv.devices.faults import Fault
+from harness.hyperv.scsi.command import MEDIUM_READ_ERROR, READS
+
+# The fixture's maker of Guests: tests have no package to import it from.
+Start = Callable[..., Any]
+
+KERNELS = ("debian-4k", "debian-16k", "trimmed-hyperv-4k", "trimmed-hyperv-16k", "trimmed-hyperv-64k")
+BLOCKS = (512, 1024, 4096, 16384, 65536, 131072, 1 << 20)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_ext4(start: Start, kernel: str) -> None:
+    """A file of the host's is read, a copy of it written, and the host finds both and a clean file system."""
+    guest = start(kernel)
+    device = guest.disk("granule-ext4")
+    guest.sh(f"mkdir -p /mnt/d && mount -t ext4 {device} /mnt/d")
+    assert guest.sh("sha256sum /mnt/d/pattern").split()[0] == PATTERN_SHA256
+    guest.sh("cp /mnt/d/pattern /mnt/d/copy && sync && umount /mnt/d")
+    with guest.subject.machine.hyperv.locked():
+        assert check_ext4(guest.files.disk.backing.path, "/copy") == "clean, same content"
+    assert guest.report().findings == ()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_transfer_size(start: Start, kernel: str) -> None:
+    """Blocks of 512 B to 1 MiB, direct and cached, read and written, arrive whole; no rule is broken."""
+    guest = start(kernel)
+    device = guest.disk("granule-raw")
+    for number, size in enumerate(BLOCKS):
+        count = min((1 << 20) // size * 4, 2048)
+        skip = number * 4 * ((1 << 20) // size)
+        part = guest.data[skip * size : (skip + count) * size]
+        expected = hashlib.md5(part).hexdigest()  # noqa: S324 - to compare
+        for flag in ("", "iflag=direct"):
+            guest.sh("echo 1 >/proc/sys/vm/drop_caches")
+            command = f"dd if={device} bs={size} skip={skip} count={count} {flag} 2>/dev/null | md5sum"
+            assert guest.sh(command).split()[0] == expected, (size, flag)
+        for flag in ("conv=fsync", "oflag=direct"):
+            there = len(guest.data) // size + skip
+            guest.sh(
+                f"dd if={device} bs={size} skip={skip} count={count} 2>/dev/null"
+                f" | dd of={device} bs={size} iflag=fullblock seek={there} {flag},notrunc 2>/dev/null"
+                if flag.startswith("conv")
+                else f"dd if={device} of={device} bs={size} skip={skip} seek={there} count={count}"
+                f" {flag} iflag=direct 2>/dev/null"
+            )
+            with guest.subject.machine.hyperv.locked():
+                assert guest.raw.disk.backing.read(there * size // 512, len(part)) == part, (size, flag)
+                guest.raw.disk.backing.clear(there * size // 512, len(part) // 512)
+    report = guest.report()
+    assert report.findings == ()
+    assert report.silent == ()
+    assert report.passed
+    assert max(guest.raw.pages) > 100
+    print(dict(sorted(guest.raw.pages.items())))
+
+
+@pytest.mark.parametrize("kernel", ["debian-4k", "debian-16k"])
+def test_unmap(start: Start, kernel: str) -> None:
+    """blkdiscard reaches the host, and what was discarded reads as zeros."""
+    guest = start(kernel)
+    device = guest.disk("granule-raw")
+    queue = f"/sys/block/{Path(device).name}/queue"
+    assert int(guest.sh(f"cat {queue}/discard_max_bytes")) == (1 << 15) * 512
+    guest.sh(f"blkdiscard -o 1048576 -l 2097152 {device}")
+    with guest.subject.machine.hyperv.locked():
+        read = guest.raw.disk.backing.read(0, 4 << 20)
+    assert read == guest.data[: 1 << 20] + bytes(2 << 20) + guest.data[3 << 20 : 4 << 20]
+    assert guest.report().findings == ()
+
+
+@pytest.mark.parametrize("kernel", ["debian-4k", "debian-16k"])
+def test_limits_and_faults(start: Start, kernel: str) -> None:
+    """The host's limit is the queue's; short, late and failing reads end as they should, data unharmed."""
+    faults = (
+        Fault(opcodes=READS, after=60, times=3, short_bytes=1024),
+        Fault(opcodes=READS, after=80, times=2, delay_s=0.3),
+    )
+    guest = start(kernel, faults=faults, max_transfer_bytes=128 << 10)
+    device = guest.disk("granule-raw")
+    queue = f"/sys/block/{Path(device).name}/queue"
+    assert guest.sh(f"cat {queue}/max_hw_sectors_kb") == "128"
+    assert guest.sh(f"cat {queue}/max_segments") == "33"
+    expected = hashlib.md5(guest.data[: 16 << 20]).hexdigest()  # noqa: S324 - to compare
+    assert (
+        guest.sh(f"dd if={device} bs=64k count=256 iflag=direct 2>/dev/null | md5sum").split()[0] == expected
+    )
+    assert guest.raw.faults.injected == 5
+    with guest.subject.machine.hyperv.locked():
+        guest.raw.faults.add(Fault(opcodes=READS, times=1000, sense=MEDIUM_READ_ERROR))
+    assert not guest.subject.sh(f"dd if={device} bs=4096 count=1 iflag=direct of=/dev/null").ok
+    assert "Medium Error" in guest.subject.machine.transcript.content().decode()
+    assert guest.report().findings == ()
