@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,20 +64,17 @@ def _bug(index: Path, table: dict[str, Any]) -> PlantedBug:
         return UsageError(f"{index}, {name}: {what}")
 
     known = {field.name for field in fields(PlantedBug)} - {"patch"}
+    needed = {field.name for field in fields(PlantedBug) if field.default is MISSING} - {"patch"}
+    if missing := needed - table.keys():
+        raise refuse(f"{', '.join(sorted(missing))} missing")
     if table.keys() - known:
         raise refuse(f"unknown keys {', '.join(sorted(table.keys() - known))}")
-    try:
-        sizes = tuple(PageSize.parse(size) for size in table["page_sizes"])
-        bug = PlantedBug(
-            **table
-            | {
-                "patch": index.with_name(f"{name}.patch"),
-                "page_sizes": sizes,
-                "modules": tuple(table["modules"]),
-            }
-        )
-    except KeyError as error:
-        raise refuse(f"{error} is missing") from error
+    own = {
+        "patch": index.with_name(f"{name}.patch"),
+        "page_sizes": tuple(PageSize.parse(size) for size in table["page_sizes"]),
+        "modules": tuple(table["modules"]),
+    }
+    bug = PlantedBug(**table | own)
     if not bug.patch.is_file():
         raise refuse(f"there is no {bug.patch.name}")
     if not set(bug.modules) <= MODULES.keys():
