@@ -20,7 +20,7 @@ from harness.kernels.out_of_tree import apply_patch, build_modules
 __all__ = ["MODULES", "debian_source", "rebuild"]
 
 _KIND: Final = "modules"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _PACKAGE: Final = "linux-source-6.12"
 HEADER: Final = "include/linux/hyperv.h"
 
@@ -82,19 +82,20 @@ def rebuild(
         digest.update(path.read_bytes())
 
     def build(directory: Path) -> None:
-        work = directory / "work"
-        _lay_out(tree, work, wanted)
-        if patch is not None:
-            apply_patch(work, patch)
         headers = headers_tree(cache, kernel, offline=offline, progress=progress)
-        made = build_modules(
-            headers, work, kernel.release, toolchain, ccache_dir=cache.shared_workdir("ccache"),
-            includes=("include", "include/trace"), progress=progress,
-        )  # fmt: skip
-        for module in made:
-            if module.stem in wanted:
-                module.rename(directory / module.name)
-        shutil.rmtree(work)
+        # Always in the same place, so that ccache knows again what a patch leaves alone.
+        with cache.workdir(f"modules-{kernel.release}") as work:
+            shutil.rmtree(work)
+            _lay_out(tree, work, wanted)
+            if patch is not None:
+                apply_patch(work, patch)
+            made = build_modules(
+                headers, work, kernel.release, toolchain, ccache_dir=cache.shared_workdir("ccache"),
+                includes=("include", "include/trace"), progress=progress,
+            )  # fmt: skip
+            for module in made:
+                if module.stem in wanted:
+                    shutil.copyfile(module, directory / module.name)
 
     label = f"{', '.join(wanted)} of {kernel.release}{f' with {patch.stem}' if patch else ''}"
     path = cache.make(_KIND, digest.hexdigest()[:32], build, describe=label)

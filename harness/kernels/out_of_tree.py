@@ -25,6 +25,9 @@ _STEP: Final = re.compile(r"  ([A-Z][A-Z0-9_]+(?: \[M\])?) +(\S.*)")
 _ERROR: Final = re.compile(r"\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|ERROR: modpost: .*")
 _ALIGNMENT: Final = "-fmin-function-alignment=8"
 """GCC 14's; Debian's configuration says that the compiler has it."""
+# Without that alignment ftrace's patch sites can be where the kernel does not expect them, and loading the
+# module ends in BUG() (Linux arch/arm64/kernel/ftrace.c, "Misaligned patch-site"): have none.
+_WITHOUT_ALIGNMENT: Final = ("CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", "CC_FLAGS_FTRACE=")
 
 
 def apply_patch(directory: Path, patch: Path) -> None:
@@ -50,7 +53,7 @@ def build_modules(
         "make", "-C", str(tree), f"M={directory}", "ARCH=arm64", f"CROSS_COMPILE={toolchain.prefix}",
         f"CC={f'{toolchain.ccache} ' if toolchain.ccache else ''}{compiler}", f"KERNELRELEASE={release}",
         f"NOSTDINC_FLAGS={' '.join(f'-I{directory / name}' for name in includes)}", f"-j{jobs_here()}",
-        *(() if _accepts(toolchain, _ALIGNMENT) else ("CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=",)),
+        *(() if _accepts(toolchain, _ALIGNMENT) else _WITHOUT_ALIGNMENT),
         "modules",
     ]  # fmt: skip
     errors: list[str] = []

@@ -99,7 +99,8 @@ def test_what_make_is_asked(make: Path, tmp_path: Path) -> None:
     asked = (tmp_path / "asked").read_text().splitlines()
     for word in (
         f"M={work}", "ARCH=arm64", "CROSS_COMPILE=aarch64-", "CC=gcc-of-ours", "KERNELRELEASE=6.12-x",
-        f"NOSTDINC_FLAGS=-I{work}/include", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", "modules",
+        f"NOSTDINC_FLAGS=-I{work}/include", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=",
+        "CC_FLAGS_FTRACE=", "modules",
     ):  # fmt: skip
         assert word in asked
     assert steps == ["CC [M] a.o"]

@@ -1,0 +1,143 @@
+"""The figures of scripts/bench-hyperv: dd in a guest, one request at a time, past the guest's page cache.
+
+mb_per_s        by the clock of this machine, dd's own start included
+requests_per_s  commands that moved data
+host_cpu        of one CPU, by the thread that is the host: what is left is QEMU's, and waiting
+us_per_request  that thread's time for each command
+
+Every packet is checked as in the tests; the last line says what the checker found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.build.guest import MicroGuest
+from harness.cache import Cache
+from harness.deadline import Deadline
+from harness.errors import GranuleError
+from harness.hyperv.checker import WireChecker
+from harness.hyperv.devices.storvsc import Storvsc
+from harness.hyperv.monitor import hyperv_setup
+from harness.hyperv.scsi.backing import Backing
+from harness.hyperv.scsi.disk import ScsiDisk
+from harness.kernels.store import KernelStore
+from harness.qemu.machine import Machine
+from harness.qemu.probe import Qemu
+from harness.spec import MachineSpec, PageSize
+
+BOOT_S = 300.0
+RUN_S = 600.0
+DISK_BYTES = 64 << 20
+REQUESTS = ((4096, 2048), (65536, 512), (524288, 128))
+"""Bytes of a request, and how many."""
+Figures = dict[str, float | int | str]
+
+
+def thread_s(name: str) -> float:
+    """CPU seconds of this process's thread of that name (proc(5), /proc/PID/task/TID/stat)."""
+    for task in Path("/proc/self/task").iterdir():
+        fields = (task / "stat").read_text(encoding="utf-8").rpartition(")")
+        if fields[0].partition("(")[2] == name:
+            user, system = fields[2].split()[11:13]
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+@contextmanager
+def guest(name: str) -> Iterator[tuple[Machine, Storvsc, WireChecker]]:
+    """A guest with one disk, at its shell."""
+    with Cache() as cache, Backing(DISK_BYTES) as backing:
+        kernel = KernelStore(cache).get(name)
+        backing.write(0, random.Random(0).randbytes(DISK_BYTES))  # noqa: S311 - content, not a secret
+        device = Storvsc(ScsiDisk(backing))
+        spec = MachineSpec(
+            kernel=kernel.image, initrd=MicroGuest(cache).initramfs(kernel), memory_mib=512,
+            cpu="neoverse-n1", cmdline="console=ttyAMA0", hyperv=hyperv_setup(cache),
+        )  # fmt: skip
+        page = kernel.page_size or PageSize.K4
+        checkers: list[WireChecker] = []
+        with Machine(
+            spec, Qemu.find(), devices=(device,),
+            watch=lambda host: checkers.append(WireChecker(host.log, host.memory, page.bytes)),
+        ) as machine:  # fmt: skip
+            machine.shell.wait_ready(Deadline.after(BOOT_S))
+            machine.shell.run("modprobe sd_mod", Deadline.after(BOOT_S))
+            Deadline.after(BOOT_S).wait_until(
+                lambda: machine.shell.run("test -b /dev/sda", Deadline.after(BOOT_S)).ok, "the disk"
+            )
+            yield machine, device, checkers[0]
+
+
+def measure(name: str) -> tuple[list[Figures], str]:
+    """The figures, and the checker's verdict."""
+    figures: list[Figures] = []
+    with guest(name) as (machine, device, checker):
+        for size, count in REQUESTS:
+            for kind, words in (
+                ("read", f"if=/dev/sda of=/dev/null iflag=direct bs={size} count={count}"),
+                ("write", f"if=/dev/zero of=/dev/sda oflag=direct bs={size} count={count}"),
+            ):
+                before, cpu_s, start_s = sum(device.pages.values()), thread_s("hyper-v"), time.monotonic()
+                done = machine.shell.run(f"dd {words} 2>/dev/null", Deadline.after(RUN_S))
+                took_s = time.monotonic() - start_s
+                requests = sum(device.pages.values()) - before
+                if not done.ok or not requests:
+                    raise SystemExit(f"bench-hyperv: dd failed with status {done.status}: {done.text}")
+                cpu_s = thread_s("hyper-v") - cpu_s
+                figures.append({
+                    "kernel": name, "kind": kind, "request_bytes": size,
+                    "mb_per_s": round(size * count / took_s / 1e6, 1),
+                    "requests_per_s": round(requests / took_s), "host_cpu": round(cpu_s / took_s, 2),
+                    "us_per_request": round(cpu_s / requests * 1e6),
+                })  # fmt: skip
+        report = checker.report()
+    return figures, f"{report.comparisons} comparisons, {len(report.findings)} findings"
+
+
+def show(figures: list[Figures], verdict: str) -> None:
+    """For people."""
+    table = Table()
+    for column in figures[0]:
+        table.add_column(column, justify="right")
+    for row in figures:
+        table.add_row(*(str(value) for value in row.values()))
+    console = Console()
+    console.print(table)
+    console.print(verdict)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        prog="bench-hyperv", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--kernel", default="debian-16k", help="a kernel of the catalogue (default debian-16k)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    try:
+        figures, verdict = measure(options.kernel)
+    except GranuleError as error:
+        raise SystemExit(f"bench-hyperv: {error}") from error
+    if options.json:
+        json.dump({"figures": figures, "checker": verdict}, sys.stdout, indent=2)
+        print()
+    else:
+        show(figures, verdict)
+
+
+if __name__ == "__main__":
+    main()
