@@ -90,7 +90,7 @@ def test_planted(start: Start, granule_bench: Bench, tmp_path: Path, bug: Plante
 
 
 def test_every_patch_applies(granule_bench: Bench, granule_kernels: KernelStore, tmp_path: Path) -> None:
-    """All of the corpus fits the source of Debian's kernel, those that no device of ours can show included."""
+    """All of the corpus fits the source of Debian's kernel, also what no device of ours can show."""
     if not granule_kernels.available("debian-16k"):
         pytest.skip("debian-16k is not in the cache: granule kernels fetch debian-16k")
     tree = debian_source(granule_bench.cache, granule_kernels.get("debian-16k"))
