@@ -1,8 +1,9 @@
-"""The figures of scripts/bench-hyperv: dd in a guest, one request at a time, past the guest's page cache.
+"""The figures of scripts/bench-hyperv: direct I/O in a guest, one block at a time.
 
-mb_per_s        by the clock of this machine, dd's own start included
+mb_per_s        by the clock of this machine, the program's start included
 requests_per_s  commands that moved data
 host_cpu        of one CPU, by the thread that is the host: what is left is QEMU's, and waiting
+host_waited     the same thread's wait for a CPU: with much of it, this machine is too busy to measure
 us_per_request  that thread's time for each command
 
 Every packet is checked as in the tests; the last line says what the checker found.
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,14 +46,13 @@ REQUESTS = ((4096, 2048), (65536, 512), (524288, 128))
 Figures = dict[str, float | int | str]
 
 
-def thread_s(name: str) -> float:
-    """CPU seconds of this process's thread of that name (proc(5), /proc/PID/task/TID/stat)."""
-    for task in Path("/proc/self/task").iterdir():
-        fields = (task / "stat").read_text(encoding="utf-8").rpartition(")")
-        if fields[0].partition("(")[2] == name:
-            user, system = fields[2].split()[11:13]
-            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-    return 0.0
+def thread_s(name: str) -> tuple[float, float]:
+    """Seconds that a thread of ours ran, and waited for a CPU (Linux sched-stats.rst)."""
+    for thread in threading.enumerate():
+        if thread.name == name and thread.native_id is not None:
+            words = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text(encoding="utf-8").split()
+            return int(words[0]) / 1e9, int(words[1]) / 1e9
+    return 0.0, 0.0
 
 
 @contextmanager
@@ -86,21 +86,22 @@ def measure(name: str) -> tuple[list[Figures], str]:
     with guest(name) as (machine, device, checker):
         for size, count in REQUESTS:
             for kind, words in (
-                ("read", f"if=/dev/sda of=/dev/null iflag=direct bs={size} count={count}"),
-                ("write", f"if=/dev/zero of=/dev/sda oflag=direct bs={size} count={count}"),
+                ("read", f"read /dev/sda {size} 0 {count} 0 >/dev/null"),
+                ("write", f"write /dev/sda {size} 0 {count} 0 </dev/zero"),
             ):
                 before, cpu_s, start_s = sum(device.pages.values()), thread_s("hyper-v"), time.monotonic()
-                done = machine.shell.run(f"dd {words} 2>/dev/null", Deadline.after(RUN_S))
+                done = machine.shell.run(f"probe direct {words}", Deadline.after(RUN_S))
                 took_s = time.monotonic() - start_s
                 requests = sum(device.pages.values()) - before
                 if not done.ok or not requests:
-                    raise SystemExit(f"bench-hyperv: dd failed with status {done.status}: {done.text}")
-                cpu_s = thread_s("hyper-v") - cpu_s
+                    raise SystemExit(f"bench-hyperv: probe ended with {done.status}: {done.text}")
+                ran_s, waited_s = (after - at for after, at in zip(thread_s("hyper-v"), cpu_s, strict=True))
                 figures.append({
                     "kernel": name, "kind": kind, "request_bytes": size,
                     "mb_per_s": round(size * count / took_s / 1e6, 1),
-                    "requests_per_s": round(requests / took_s), "host_cpu": round(cpu_s / took_s, 2),
-                    "us_per_request": round(cpu_s / requests * 1e6),
+                    "requests_per_s": round(requests / took_s), "host_cpu": round(ran_s / took_s, 2),
+                    "host_waited": round(waited_s / took_s, 2),
+                    "us_per_request": round(ran_s / requests * 1e6),
                 })  # fmt: skip
         report = checker.report()
     return figures, f"{report.comparisons} comparisons, {len(report.findings)} findings"

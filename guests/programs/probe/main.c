@@ -29,6 +29,8 @@ static const struct {
 	{ "hold", "[NONCE SECONDS]", 0, 2, probe_hold, "make a mapping of each kind, list and keep them" },
 	{ "pages", "PID", 1, 1, probe_pages, "pagemap and kpageflags of a process's pages, binary" },
 	{ "pageflags", "", 0, 0, probe_pageflags, "kpageflags of frame numbers on stdin, binary" },
+	{ "direct", "read|write DEVICE BLOCK SKIP COUNT OFFSET", 6, 6, probe_direct,
+	  "direct I/O from or to a buffer that begins OFFSET bytes into a page" },
 };
 
 #define COUNT (sizeof(subcommands) / sizeof(subcommands[0]))

@@ -15,5 +15,6 @@ int probe_tcp(int argc, char **argv);
 int probe_hold(int argc, char **argv);
 int probe_pages(int argc, char **argv);
 int probe_pageflags(int argc, char **argv);
+int probe_direct(int argc, char **argv);
 
 #endif

@@ -50,8 +50,8 @@ def traffic(guest: Any) -> None:
     """Enough requests to go round a ring, the largest ones among them."""
     guest.subject.sh("modprobe sd_mod")
     device = guest.disk("granule-raw")
-    guest.subject.sh(f"dd if={device} of=/dev/null bs=4k count=3000 iflag=direct 2>/dev/null")
-    guest.subject.sh(f"dd if={device} of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null")
+    guest.subject.sh(f"probe direct read {device} 4096 0 1500 512 >/dev/null")
+    guest.subject.sh(f"probe direct read {device} 1048576 0 8 0 >/dev/null")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
