@@ -23,7 +23,7 @@ from harness.hyperv.wire.messages import OfferFlags
 from harness.hyperv.wire.packets import Packet, completion, inband, transfer_pages
 from harness.hyperv.wirelog import WireLog
 
-__all__ = ["MAX_UNSENT", "Channel", "ChannelState", "Device", "Offer"]
+__all__ = ["MAX_UNSENT", "Channel", "ChannelState", "Device", "Offer", "Offers"]
 
 MAX_UNSENT: Final = 256
 """Packets that wait for room in the guest's ring; with more, its own packets are left unread."""
@@ -79,6 +79,18 @@ class Device(Protocol):
         ...
 
 
+class Offers(Protocol):
+    """The bus, to a device that has more channels than one: sub-channels are devices of their own to it."""
+
+    def add(self, device: Device) -> None:
+        """Offer one more; raises Violated when there are too many."""
+        ...
+
+    def rescind(self, device: Device) -> None:
+        """Take it back, whether the guest has opened it or not."""
+        ...
+
+
 class ChannelState(Enum):
     """Where a channel is in its life."""
 
@@ -95,7 +107,7 @@ class Channel:
 
     def __init__(
         self, *, relid: int, device: Device, offer: Offer, memory: GuestMemory, gpadls: Gpadls, log: WireLog,
-        signal: Callable[[Channel], None],
+        signal: Callable[[Channel], None], offers: Offers,
     ) -> None:  # fmt: skip
         self.relid = relid
         self.device = device
@@ -103,6 +115,8 @@ class Channel:
         self.memory = memory
         """Guest memory, for `view_of(channel.memory, range)`."""
         self.log = log
+        self.offers = offers
+        """Where a device offers its sub-channels."""
         self.state = ChannelState.OFFERED
         self.target_vp = 0
         self.user_data = b""

@@ -49,7 +49,6 @@ class _State:
     vp: int = 0
     """Where messages to the guest go."""
     offered: bool = False
-    next_relid: int = RELID_STEP
     channels: dict[int, Channel] = field(default_factory=dict)
     watches: dict[int, _Watch] = field(default_factory=dict)
 
@@ -174,10 +173,13 @@ class VmBus:
             self._busy[channel.relid] = channel
 
     def add(self, device: Device) -> None:
-        """A new device: offered at once if the guest has had its offers, with the others otherwise."""
-        self._devices.append(device)
+        """A new device: offered at once if the guest has had its offers, with the others otherwise.
+
+        Raises Violated when the guest has as many channels as there can be.
+        """
         if self._state.offered:
             self._offer(device)
+        self._devices.append(device)
 
     def rescind(self, device: Device) -> None:
         """Take a device away from the guest, as if it was unplugged."""
@@ -236,14 +238,17 @@ class VmBus:
         self._send(m.bare(MessageType.ALL_OFFERS_DELIVERED))
 
     def _offer(self, device: Device) -> None:
-        relid = self._state.next_relid
-        if relid > MAX_RELID:
-            raise ValueError(f"more than {MAX_CHANNELS} channels have been offered")
-        self._state.next_relid += RELID_STEP
+        # A relid that the guest has released is used again, as devices with sub-channels come and go.
+        known = self._state.channels
+        relid = next(
+            (each for each in range(RELID_STEP, MAX_RELID + 1, RELID_STEP) if each not in known), None
+        )
+        if relid is None:
+            raise Violated(Rule.STATE, f"more than {MAX_CHANNELS} channels at a time", device.name)
         offer = device.offer()
         self._state.channels[relid] = Channel(
             relid=relid, device=device, offer=offer, memory=self._memory, gpadls=self.gpadls, log=self.log,
-            signal=lambda channel: self._synic.signal(channel.target_vp, channel.relid),
+            signal=lambda channel: self._synic.signal(channel.target_vp, channel.relid), offers=self,
         )  # fmt: skip
         self._send(
             m.OfferChannel(

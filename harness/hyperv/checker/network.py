@@ -6,6 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from harness.hyperv import pagemodel as model
 from harness.hyperv.channel import Channel
@@ -49,11 +50,12 @@ class NetworkRules:
         self._tally = tally
         self._page = page_bytes
         self._gpadls = gpadls
-        self._states: dict[int, _State] = {}
+        self._states: dict[UUID, _State] = {}
 
     def closed(self, channel: Channel) -> None:
-        """Its buffers are forgotten."""
-        self._states.pop(channel.relid, None)
+        """Its buffers are forgotten; sub-channels use those of their primary."""
+        if not channel.offer.sub_channel_index:
+            self._states.pop(channel.offer.instance, None)
 
     def sent(self, channel: Channel, raw: bytes) -> None:
         """The host's answers say how large the sections of a buffer are."""
@@ -63,7 +65,7 @@ class NetworkRules:
         if len(data) < 12:
             return
         kind, status, first = struct.unpack_from("<III", data)
-        state = self._states.get(channel.relid)
+        state = self._states.get(channel.offer.instance)
         if state is None or status != 1:  # NVSP_STAT_SUCCESS
             return
         if kind == SEND_BUFFER_COMPLETE:
@@ -84,7 +86,7 @@ class NetworkRules:
         if len(packet.data) < 16:
             return
         kind, first, second, third = struct.unpack_from("<IIII", packet.data)
-        state = self._states.setdefault(channel.relid, _State())
+        state = self._states.setdefault(channel.offer.instance, _State())
         if kind in (SEND_RECEIVE_BUFFER, SEND_SEND_BUFFER):
             gpadl = self._gpadls.get(first)
             if gpadl is None:
