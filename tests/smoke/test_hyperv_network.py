@@ -71,6 +71,13 @@ class Guest:
         told = self.sh(f"ping -q -c {count} -s {size} -W 10 10.9.8.1")
         assert f"{count} packets received, 0% packet loss" in told, told
 
+    def carrier(self, up: bool) -> None:
+        """Wait until the interface's carrier is so; reading it fails while the interface is down."""
+        Deadline.after(PATIENCE.command_s).wait_until(
+            lambda: self.subject.sh(f"cat /sys/class/net/{self.name}/carrier").text.strip() == str(int(up)),
+            f"carrier {int(up)}",
+        )
+
     def fetch(self, size: int = len(CONTENT)) -> float:
         """Read from the source and check it: seconds on the host's clock."""
         begin = monotonic()
@@ -110,7 +117,7 @@ def start(granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[Start]
     def begin(name: str, *, vcpus: int = 1, **options: Any) -> Guest:
         if not granule_kernels.available(name):
             pytest.skip(f"{name} is not in the cache: granule kernels fetch {name}")
-        host = IpHost({7: Echo, 9: Sink, 19: lambda: Source(CONTENT), 80: lambda: Http(CONTENT)})
+        host = IpHost({7: Echo, 9: lambda: Sink(len(CONTENT)), 19: lambda: Source(CONTENT), 80: lambda: Http(CONTENT)})
         device = Netvsc(host, **options)
         (cell, *_) = plan(
             Request(kernels=(name,), accel=Accel.TCG), granule_kernels, granule_bench.qemu
@@ -237,9 +244,6 @@ def test_link(start: Start, kernel: str) -> None:
     for up in (False, True):
         with machine.hyperv.locked():
             guest.device.set_link(up)
-        carrier = f"cat /sys/class/net/{guest.name}/carrier"
-        Deadline.after(PATIENCE.command_s).wait_until(
-            lambda now=str(int(up)): guest.sh(carrier) == now, f"carrier {int(up)}"  # type: ignore[misc]
-        )  # fmt: skip
+        guest.carrier(up)
     guest.ping(100)
     _clean(guest, "netvsc.rndis")

@@ -63,6 +63,7 @@ class WireChecker(Observer):
 
     def ring_closed(self, channel: Channel) -> None:
         """A channel is closed."""
+        self._rings.closed(channel.relid)
         self._network.closed(channel)
 
     def packet(self, channel: Channel, packet: Packet) -> None:

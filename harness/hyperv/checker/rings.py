@@ -129,6 +129,10 @@ class RingRules:
         if gpadl.relid in self._rings:
             self._buffer(gpadl)
 
+    def closed(self, relid: int) -> None:
+        """A channel is closed: the next list of its is that of rings again."""
+        self._rings.discard(relid)
+
     def torn_down(self, gpadl: Gpadl) -> None:
         """The guest has its pages back."""
         self.gpadls.pop(gpadl.handle, None)

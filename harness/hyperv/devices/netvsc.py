@@ -122,10 +122,10 @@ class Netvsc:
 
     def closed(self) -> None:
         """Forget the buffers, take sub-channels back: Linux waits for it (vmbus_disconnect_ring())."""
-        if self._channel is not None:
-            for each in self._sub_channels:
+        subs, self._sub_channels = self._sub_channels, []
+        for each in subs:
+            if self._channel is not None:
                 self._channel.offers.rescind(each)
-        self._sub_channels.clear()
         self._channel = self.receive = self.send.gpadl = None
         self.version = None
         self.adapter.reset()

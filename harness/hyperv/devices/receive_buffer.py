@@ -81,8 +81,10 @@ class ReceiveBuffer:
             if sum(each.control for each in self._waiting) >= MAX_CONTROL:
                 raise Violated(Rule.DEVICE, f"{MAX_CONTROL} answers wait, and no section is given back")
         elif len(self._waiting) >= MAX_DATA:
-            self.dropped += 1
-            return
+            self.flush()
+            if len(self._waiting) >= MAX_DATA:
+                self.dropped += 1
+                return
         self._waiting.append(_Waiting(message, control, channel))
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""What a packet of netvsc's carries: a section of its send buffer, page buffers, or the one and then the others.
+"""What a packet of netvsc's carries: a section of its send buffer, page buffers, or one after the other.
 
 Source: Linux drivers/net/hyperv/netvsc.c, netvsc_send().
 """

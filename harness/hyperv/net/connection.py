@@ -105,7 +105,7 @@ class Connection:
         return self._ended_s is not None
 
     def tick(self, now_s: float) -> None:
-        """Time passes: send again what was not acknowledged, probe a closed window, say what was held back."""
+        """Time passes: send again what was not acknowledged, probe a closed window, say what is due."""
         if self._ended_s is not None and now_s >= self._ended_s + LINGER_S:
             self.closed = True
         elif now_s >= self._seen_s + IDLE_S:
@@ -195,7 +195,7 @@ class Connection:
             size = min(self._mss, end - s.nxt, s.una + s.window - s.nxt)
             short = size < min(self._mss, end - s.nxt)
             if size <= 0 or (short and s.nxt > s.una):
-                break  # a part of a segment is not worth sending while others are under way (RFC 9293, 3.8.6.2)
+                break  # no part of a segment while others are under way (RFC 9293, 3.8.6.2.1)
             self._say_data(s.nxt, size, end)
             s.nxt += size
         if s.fin_at == s.nxt == end:

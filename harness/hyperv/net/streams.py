@@ -52,10 +52,14 @@ class _Sender:
 
 
 class Sink(_Sender):
-    """Takes everything and, once the peer has sent all, answers with count and MD5 sum in a line."""
+    """Takes everything and, once the peer has sent all, answers with count and MD5 sum in a line.
 
-    def __init__(self) -> None:
+    Arguments: `expected_bytes`, after which to answer too: busybox's nc ends only when its peer does.
+    """
+
+    def __init__(self, expected_bytes: int | None = None) -> None:
         super().__init__()
+        self._expected = expected_bytes
         self.size_bytes = 0
         self.complete = False
         self._sum = hashlib.md5(usedforsecurity=False)
@@ -77,11 +81,17 @@ class Sink(_Sender):
 
     def received(self, data: bytes) -> None:
         """See Stream."""
+        if self._expected is not None:
+            data = data[: self._expected - self.size_bytes]
         self.size_bytes += len(data)
         self._sum.update(data)
+        if self.size_bytes == self._expected:
+            self.ended()
 
     def ended(self) -> None:
         """See Stream."""
+        if self.complete:
+            return
         self.complete = True
         self._left = memoryview(f"{self.size_bytes} {self.md5}\n".encode())
 
