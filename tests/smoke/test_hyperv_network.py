@@ -117,7 +117,9 @@ def start(granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[Start]
     def begin(name: str, *, vcpus: int = 1, **options: Any) -> Guest:
         if not granule_kernels.available(name):
             pytest.skip(f"{name} is not in the cache: granule kernels fetch {name}")
-        host = IpHost({7: Echo, 9: lambda: Sink(len(CONTENT)), 19: lambda: Source(CONTENT), 80: lambda: Http(CONTENT)})
+        host = IpHost(
+            {7: Echo, 9: lambda: Sink(len(CONTENT)), 19: lambda: Source(CONTENT), 80: lambda: Http(CONTENT)}
+        )
         device = Netvsc(host, **options)
         (cell, *_) = plan(
             Request(kernels=(name,), accel=Accel.TCG), granule_kernels, granule_bench.qemu

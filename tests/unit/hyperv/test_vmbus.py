@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness.hyperv.channel import ChannelState
-from harness.hyperv.violation import Rule
-from harness.hyperv.vmbus import LATE_POLLS
+from harness.hyperv.violation import Rule, Violated
+from harness.hyperv.vmbus import LATE_POLLS, MAX_CHANNELS
 from harness.hyperv.wire.numbers import VmbusVersion
 
 # The fixture's Sim: tests have no package to import it from.
@@ -258,3 +258,23 @@ def test_closing_during_a_packet(sim: Sim) -> None:
     guest.serve()
     assert guest.bus.channels[0].state is ChannelState.RESCINDED
     assert guest.violations == []
+
+
+def test_relids_are_used_again(sim: Any) -> None:
+    """A device that comes and goes has a number if the guest releases it; without, there is an end."""
+    guest = sim.guest()
+    guest.connect()
+    for _ in range(2 * MAX_CHANNELS):
+        device = sim.Recorder()
+        guest.bus.add(device)
+        (offer,) = guest.take_messages()
+        (relid,) = struct.unpack_from("<I", offer, 184)
+        guest.bus.rescind(device)
+        guest.take_messages()
+        guest.post(struct.pack("<III", 13, 0, relid))
+    assert guest.violations == []
+    for _ in range(MAX_CHANNELS):
+        guest.bus.add(sim.Recorder())
+        guest.take_messages()
+    with pytest.raises(Violated, match="channels at a time"):
+        guest.bus.add(sim.Recorder())

@@ -33,7 +33,9 @@ def findings(netsim: Any) -> list[str]:
 def of_device(driver: Any) -> list[str]:
     """What the device itself found, the wire checker's findings left out."""
     return [
-        str(each) for each in driver.guest.log.violations if each.rule in (Rule.DEVICE, Rule.MESSAGE, Rule.GPADL)
+        str(each)
+        for each in driver.guest.log.violations
+        if each.rule in (Rule.DEVICE, Rule.MESSAGE, Rule.GPADL)
     ]
 
 
