@@ -16,7 +16,7 @@ from zlib import crc32
 from harness.hyperv.channel import Channel, Offer
 from harness.hyperv.devices.receive_buffer import ReceiveBuffer, section_bytes
 from harness.hyperv.devices.send_buffer import SEND_SECTION_BYTES, SendBuffer
-from harness.hyperv.devices.subchannel import SubChannel
+from harness.hyperv.devices.subchannel import SubChannels
 from harness.hyperv.gpadl import Gpadl
 from harness.hyperv.rndis.adapter import Adapter
 from harness.hyperv.rndis.offload import Offload, as_sent, verdict
@@ -107,7 +107,7 @@ class Netvsc:
         self._instance = instance
         self._clock = clock
         self._channel: Channel | None = None
-        self._sub_channels: list[SubChannel] = []
+        self._subs = SubChannels(self, self._sub_channel_closed)
 
     # harness.hyperv.channel.Device
 
@@ -122,10 +122,8 @@ class Netvsc:
 
     def closed(self) -> None:
         """Forget the buffers, take sub-channels back: Linux waits for it (vmbus_disconnect_ring())."""
-        subs, self._sub_channels = self._sub_channels, []
-        for each in subs:
-            if self._channel is not None:
-                self._channel.offers.rescind(each)
+        if self._channel is not None:
+            self._subs.end(self._channel)
         self._channel = self.receive = self.send.gpadl = None
         self.version = None
         self.adapter.reset()
@@ -168,7 +166,7 @@ class Netvsc:
     @property
     def sub_channels(self) -> int:
         """Sub-channels that the driver has open."""
-        return sum(each.channel is not None for each in self._sub_channels)
+        return self._subs.open
 
     # NVSP
 
@@ -194,7 +192,7 @@ class Netvsc:
         if answer is not None and packet.wants_completion:
             channel.complete(packet.request_id, answer)
         if kind is NvspType.SUBCHANNEL:
-            self._offer_sub_channels(channel)
+            self._subs.offer(channel)
 
     def _init(self, packet: Packet) -> bytes:
         asked = w.Init.unpack(packet.data, w.BODY_AT)
@@ -255,32 +253,16 @@ class Netvsc:
             raise Violated(Rule.DEVICE, "a send buffer revoked that was not shared")
         self.send.gpadl = None
 
-    # Sub-channels
-
     def _subchannel(self, packet: Packet) -> bytes:
         asked = w.SubchannelRequest.unpack(packet.data, w.BODY_AT)
-        if (self.version or 0) < NvspVersion.V5 or asked.operation != _ALLOCATE or self._sub_channels:
+        if (self.version or 0) < NvspVersion.V5 or asked.operation != _ALLOCATE:
             raise Violated(Rule.DEVICE, f"sub-channels asked for, operation {asked.operation}")
-        count = min(asked.count, self.adapter.channels - 1)
-        self._sub_channels = [
-            SubChannel(self, index, self._sub_channel_closed) for index in range(1, count + 1)
-        ]
+        count = self._subs.make(min(asked.count, self.adapter.channels - 1))
         return nvsp(NvspType.SUBCHANNEL, w.SubchannelComplete(status=NvspStatus.SUCCESS, count=count))
 
-    def _offer_sub_channels(self, channel: Channel) -> None:
-        for each in tuple(self._sub_channels):
-            try:
-                channel.offers.add(each)
-            except Violated:
-                self._sub_channels.remove(each)
-                raise
-
-    def _sub_channel_closed(self, sub: SubChannel, channel: Channel) -> None:
+    def _sub_channel_closed(self, channel: Channel) -> None:
         if self.receive is not None:
             self.receive.closed(channel)
-        if sub in self._sub_channels:
-            self._sub_channels.remove(sub)
-            channel.offers.rescind(sub)
 
     # RNDIS
 
@@ -337,7 +319,4 @@ class Netvsc:
         """The channel that the driver's table gives for a flow; the hash is ours, the spreading its."""
         table = self.adapter.table
         index = table[crc32(frame[26:38]) % len(table)] if table and frame[12:14] == b"\x08\x00" else 0
-        for each in self._sub_channels:
-            if each.index == index and each.channel is not None:
-                return each.channel
-        return self._channel
+        return self._subs.channel(index) or self._channel

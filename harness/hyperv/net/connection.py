@@ -7,55 +7,25 @@ is 1. Lost segments are sent again after three duplicate acknowledgments (RFC 56
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from harness.hyperv.net.directions import FIRST_TIMEOUT_S, Receiving, Sending
 from harness.hyperv.net.segment import DEFAULT_MSS, Flag, Segment, distance
 from harness.hyperv.net.streams import BUFFER_BYTES, Stream
 
 __all__ = ["Connection"]
 
 LEAST_MSS: Final = 64
+SCALE: Final = 3
+"""Of our windows, where the peer knows scaling (RFC 7323): half a megabyte may be under way."""
 MAX_OUT_OF_ORDER: Final = 128
 """Segments kept that came before their time; their bytes are bounded by the window."""
-_FIRST_TIMEOUT_S: Final = 0.3
 _MAX_TIMEOUT_S: Final = 4.0
 MAX_RETRIES: Final = 12
 _DUPLICATES: Final = 3
 IDLE_S: Final = 300.0
 LINGER_S: Final = 2.0
 """After both sides ended: a last acknowledgment may have to be said again."""
-
-
-@dataclass(slots=True)
-class _Sending:
-    """Our direction. `base` is the position of the first byte in `buffer`."""
-
-    initial: int
-    una: int = 0
-    nxt: int = 0
-    window: int = 0
-    base: int = 1
-    fin_at: int | None = None
-    recover: int | None = None
-    """Until this is acknowledged, what an acknowledgment leaves first is lost too."""
-    duplicates: int = 0
-    retries: int = 0
-    timeout_s: float = _FIRST_TIMEOUT_S
-    due_s: float | None = None
-    updated: tuple[int, int] = (0, 0)
-    """Positions of sequence and acknowledgment that the window was taken from."""
-
-
-@dataclass(slots=True)
-class _Receiving:
-    initial: int
-    nxt: int = 1
-    edge: int = 1
-    """Right edge of the window that the peer was told; it never goes back."""
-    fin_at: int | None = None
-    unacknowledged: int = 0
-    """Segments taken since we acknowledged."""
 
 
 class Connection:
@@ -72,8 +42,9 @@ class Connection:
         self._ports = (syn.destination_port, syn.source_port)
         self._own_mss = mss
         self._mss = max(LEAST_MSS, min(mss, syn.mss or DEFAULT_MSS))
-        self._s = _Sending(initial, window=syn.window)
-        self._r = _Receiving(syn.sequence)
+        self._s = Sending(initial, window=syn.window)
+        self._r = Receiving(syn.sequence)
+        self._scales = (0, 0) if syn.scale is None else (SCALE, syn.scale)
         self._buffer = bytearray()
         self._early: dict[int, bytes] = {}
         self._out: list[Segment] = []
@@ -147,9 +118,11 @@ class Connection:
         return self._r.fin_at is not None and self._r.nxt > self._r.fin_at
 
     def _window(self) -> int:
-        room = min(BUFFER_BYTES, self.stream.room)
+        """What the window field says. A SYN's is not scaled, and cannot say more than 64 KiB."""
+        shift = self._scales[0] if self.established else 0
+        room = min(0xFFFF << shift, self.stream.room) >> shift << shift
         self._r.edge = max(self._r.edge, self._r.nxt + room)
-        return min(BUFFER_BYTES, self._r.edge - self._r.nxt)
+        return min(0xFFFF, self._r.edge - self._r.nxt >> shift)
 
     def _say(self, flags: int, position: int, payload: bytes = b"", mss: int | None = None) -> None:
         self._out.append(
@@ -157,6 +130,7 @@ class Connection:
                 source_port=self._ports[0], destination_port=self._ports[1],
                 sequence=self._s.initial + position, acknowledged=self._r.initial + self._r.nxt, flags=flags,
                 window=self._window(), payload=payload, mss=mss,
+                scale=self._scales[0] or None if mss is not None else None,
             )
         )  # fmt: skip
         self._ack_now = False
@@ -252,16 +226,17 @@ class Connection:
             return False
         self._duplicate(segment, ack)
         if (position, ack) >= s.updated:
-            if not s.window and segment.window and s.nxt == s.una + 1 and s.una:
+            window = segment.window << self._scales[1]
+            if not s.window and window and s.nxt == s.una + 1 and s.una:
                 s.nxt = s.una  # the probe found the window closed: what it carried was not taken
-            s.window, s.updated = segment.window, (position, ack)
+            s.window, s.updated = window, (position, ack)
         if ack <= s.una:
             if ack == s.una:
                 s.retries = 0  # it lives, if with a closed window
             return True
         del self._buffer[: max(0, min(ack, s.base + len(self._buffer)) - s.base)]
         s.base = max(s.base, min(ack, s.fin_at if s.fin_at is not None else ack))
-        s.una, s.duplicates, s.retries, s.timeout_s, s.due_s = ack, 0, 0, _FIRST_TIMEOUT_S, None
+        s.una, s.duplicates, s.retries, s.timeout_s, s.due_s = ack, 0, 0, FIRST_TIMEOUT_S, None
         if s.recover is not None:
             if ack < s.recover:
                 self._again()
@@ -273,7 +248,8 @@ class Connection:
 
     def _duplicate(self, segment: Segment, ack: int) -> None:
         s = self._s
-        bare = not segment.payload and not segment.flags & Flag.FIN and segment.window == s.window
+        same = segment.window << self._scales[1] == s.window
+        bare = same and not segment.payload and not segment.flags & Flag.FIN
         if ack == s.una and bare and s.nxt > s.una:
             s.duplicates += 1
             if s.duplicates == _DUPLICATES and s.recover is None:

@@ -16,7 +16,9 @@ PROTOCOL: Final = 6
 HEADER_BYTES: Final = 20
 DEFAULT_MSS: Final = 536
 _M32: Final = 0xFFFF_FFFF
-_END, _NOP, _MSS = 0, 1, 2
+_END, _NOP, _MSS, _SCALE = 0, 1, 2, 3
+_MAX_SCALE: Final = 14
+"""RFC 7323, 2.3."""
 
 
 class Flag(IntFlag):
@@ -36,7 +38,7 @@ def distance(later: int, earlier: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A segment; of its options only the MSS is read or written."""
+    """A segment; of its options only a SYN's MSS and window scale are read or written."""
 
     source_port: int
     destination_port: int
@@ -46,6 +48,8 @@ class Segment:
     window: int = 0
     payload: bytes = b""
     mss: int | None = None
+    scale: int | None = None
+    """By how many bits the windows of further segments are shifted; None: not offered."""
 
     @classmethod
     def parse(cls, data: bytes, source: bytes, destination: bytes) -> Segment:
@@ -60,15 +64,17 @@ class Segment:
         header_bytes = (offset >> 4) * 4
         if not HEADER_BYTES <= header_bytes <= len(data):
             raise Malformed("tcp: header length")
-        mss = _mss(data[HEADER_BYTES:header_bytes]) if flags & Flag.SYN else None
+        options = _options(data[HEADER_BYTES:header_bytes]) if flags & Flag.SYN else {}
         return cls(
             source_port=port_from, destination_port=port_to, sequence=sequence, acknowledged=acknowledged,
-            flags=flags, window=window, payload=data[header_bytes:], mss=mss,
+            flags=flags, window=window, payload=data[header_bytes:],
+            mss=options.get(_MSS), scale=options.get(_SCALE),
         )  # fmt: skip
 
     def pack(self, source: bytes, destination: bytes) -> bytes:
         """Its bytes."""
         options = b"" if self.mss is None else struct.pack(">BBH", _MSS, 4, self.mss)
+        options += b"" if self.scale is None else bytes([_NOP, _SCALE, 3, self.scale])
         head = struct.pack(
             ">HHIIBBHHH", self.source_port, self.destination_port, self.sequence & _M32,
             self.acknowledged & _M32, (HEADER_BYTES + len(options)) // 4 << 4, self.flags, self.window, 0, 0,
@@ -78,7 +84,8 @@ class Segment:
         return whole[:16] + struct.pack(">H", checksum) + whole[18:]
 
 
-def _mss(options: bytes) -> int | None:
+def _options(options: bytes) -> dict[int, int]:
+    found: dict[int, int] = {}
     at = 0
     while at < len(options) and options[at] != _END:
         if options[at] == _NOP:
@@ -87,7 +94,9 @@ def _mss(options: bytes) -> int | None:
         size = options[at + 1] if at + 1 < len(options) else 0
         if size < 2 or at + size > len(options):
             raise Malformed("tcp: option")
-        if options[at] == _MSS and size == 4:
-            return int(struct.unpack_from(">H", options, at + 2)[0])
+        if (options[at], size) in ((_MSS, 4), (_SCALE, 3)):
+            found[options[at]] = int.from_bytes(options[at + 2 : at + size], "big")
         at += size
-    return None
+    if _SCALE in found:
+        found[_SCALE] = min(found[_SCALE], _MAX_SCALE)
+    return found

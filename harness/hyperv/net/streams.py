@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 __all__ = ["BUFFER_BYTES", "Echo", "Http", "Sink", "Source", "Stream"]
 
-BUFFER_BYTES: Final = 0xFFFF
-"""The largest window without scaling."""
+BUFFER_BYTES: Final = 0x7_FFF8
+"""The largest window, with SCALE."""
 MAX_REQUEST_BYTES: Final = 8192
 
 

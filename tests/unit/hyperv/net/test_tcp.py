@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.hyperv.net.connection import IDLE_S, LINGER_S, MAX_RETRIES
 from harness.hyperv.net.host import IpHost
-from harness.hyperv.net.streams import Echo, Http, Sink, Source
+from harness.hyperv.net.streams import BUFFER_BYTES, Echo, Http, Sink, Source
 from harness.hyperv.net.tcp import MAX_CONNECTIONS
 
 CONTENT = random.Random(3).randbytes(300_000)  # noqa: S311 - content to compare, not a secret
@@ -133,10 +133,10 @@ def test_a_closed_window_is_respected_and_probed(net: Any) -> None:
 
 
 def test_our_window_closes_and_opens(net: Any) -> None:
-    """An echo whose bytes nobody reads takes 128 KiB, then its window is 0; it says when there is room."""
+    """An echo that nobody reads takes two buffers full, then its window is 0 until there is room."""
     client = Client(net, host(), 7, window=0)
     at, window = 0, client.answer.window
-    for _ in range(200):
+    for _ in range(1000):
         size = min(1460, window)
         if not size:
             break
@@ -144,16 +144,33 @@ def test_our_window_closes_and_opens(net: Any) -> None:
         at += size
         window = answers[-1].window
     assert window == 0
-    assert at <= 2 * 0xFFFF + 1460
+    assert at <= 2 * BUFFER_BYTES + 1460
     assert client.say(at, data=b"x", window=0)[-1].ack == 101 + at  # not taken
     got, ack = 0, 0
-    for _ in range(200):
+    for _ in range(1000):
         answers = client.say(at, ack=ack, window=0xFFFF)
         got += sum(len(each.data) for each in answers)
         ack = got
         if answers and answers[-1].window > 2 * 1460:
             break
     assert answers[-1].window > 2 * 1460
+
+
+def test_windows_are_scaled(net: Any) -> None:
+    """Where the peer's SYN offers it, windows are shifted both ways; 187 KB are under way at once."""
+    made = host()
+    options = struct.pack(">BBHBBBB", 2, 4, 1460, 1, 3, 3, 7)
+    (frame,) = made.receive(net.tcp(5000, 19, 100, 0, 2, window=1000, options=options), 0.0)
+    answer = net.Seg.of(frame)
+    assert answer.options == struct.pack(">BBHBBBB", 2, 4, 1460, 1, 3, 3, 3)
+    assert answer.window == 0xFFFF
+    frames = made.receive(net.tcp(5000, 19, 101, answer.seq + 1, 0x10, window=1460), 0.0)
+    segments = [net.Seg.of(each) for each in frames]
+    assert sum(len(each.data) for each in segments) == 1460 << 7
+    assert {each.window for each in segments} == {BUFFER_BYTES >> 3}
+    plain = Client(net, host(), 19)
+    assert plain.answer.options == struct.pack(">BBH", 2, 4, 1460)
+    assert {each.window for each in plain.say()} == {0xFFFF}
 
 
 def test_early_segments_wait(net: Any) -> None:

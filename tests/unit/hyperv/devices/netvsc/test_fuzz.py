@@ -49,7 +49,7 @@ def test_any_nvsp_message(
     kind=st.one_of(st.integers(0, 9), WORDS), words=st.lists(WORDS, max_size=16), tail=st.binary(max_size=80),
     honest=st.booleans(), control=st.booleans(), in_section=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_rndis_message(
     sims: Any, netsims: Any, kind: int, words: list[int], tail: bytes, honest: bool, control: bool,
     in_section: bool,
@@ -76,7 +76,7 @@ def test_any_rndis_message(
     information=st.lists(st.tuples(st.sampled_from([0, 2, 6, 8, 9, 1 << 31]), WORDS), max_size=3),
     frame=st.binary(min_size=0, max_size=120), ip=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_frame(
     sims: Any, netsims: Any, information: list[tuple[int, int]], frame: bytes, ip: bool
 ) -> None:
