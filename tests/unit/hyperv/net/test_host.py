@@ -17,9 +17,10 @@ from harness.hyperv.net.ipv4 import MAX_DATAGRAMS, REASSEMBLY_S
 
 
 def arp(net: Any, *, target: bytes, sender: bytes | None = None, operation: int = 1) -> bytes:
-    own = net.GUEST if sender is None else sender
-    body = struct.pack(">HHBBH", 1, 0x800, 6, 4, operation) + net.MAC_GUEST + own + bytes(6) + target
-    return b"\xff" * 6 + net.MAC_GUEST + b"\x08\x06" + body + bytes(18)
+    own: bytes = net.GUEST if sender is None else sender
+    mac: bytes = net.MAC_GUEST
+    body = struct.pack(">HHBBH", 1, 0x800, 6, 4, operation) + mac + own + bytes(6) + target
+    return b"\xff" * 6 + mac + b"\x08\x06" + body + bytes(18)
 
 
 @given(st.binary(max_size=100))

@@ -64,6 +64,7 @@ def test_sink(net: Any, size: int) -> None:
     assert bytes(peer.got) == sum_line(CONTENT[:size])
     assert not made.drops
     ((port, stream),) = made.tcp.streams
+    assert isinstance(stream, Sink)
     assert (port, stream.size_bytes, stream.complete) == (9, size, True)
 
 

@@ -244,8 +244,7 @@ class Driver:
 class NetSim:
     """Makes adapters with a driver each."""
 
-    Mirror = Mirror
-    Driver = Driver
+    again = Driver
 
     def __init__(self, sim: Any) -> None:
         self.sim = sim
@@ -257,7 +256,7 @@ class NetSim:
         """A guest with netvsc's driver on an adapter; everything it does is watched by the wire checker."""
         made = station or Mirror()
         device = Netvsc(made, **options)
-        guest = self.sim.guest(device, page=page, size=32 << 20, vps=vps)
+        guest = self.sim.guest(device, page=page, size=16 << 20, vps=vps)
         self.checker = WireChecker(guest.log, guest.memory, page)
         guest.enable_synic()
         monitor = [guest.alloc(page) for _ in range(2)]

@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 from harness.hyperv.net.host import IpHost
 from harness.hyperv.net.streams import Echo, Sink
 from harness.hyperv.rndis.offload import Offload
+from harness.hyperv.violation import Rule
 
 WORDS = st.one_of(
     st.sampled_from([0, 1, 8, 12, 16, 20, 36, 44, 60, 100, 1514, 0xFFFF, 0xFFFFFFFF, 1 << 31]),
     st.integers(0, 2**32 - 1),
 )
 TYPES = st.one_of(st.sampled_from([1, 2, 100, 101, 102, 103, 104, 106, 107, 125, 129, 133]), WORDS)
+
+
+def broken(driver: Any) -> bool:
+    """True when the device itself found something; the wire checker knows what Linux sends."""
+    return any(each.rule is not Rule.PAGE_SIZE for each in driver.guest.log.violations)
 
 
 def numbers(words: list[int]) -> bytes:
@@ -65,7 +71,7 @@ def test_any_rndis_message(
             struct.pack("<II", kind, length) + body, control=control, section=3 if in_section else None
         )
         assert status in (1, 5)
-        assert (status == 5) is bool(driver.guest.violations)
+        assert (status == 5) is broken(driver)
         device.tick(1.0)
         driver.collect()
         driver.into.clear()
@@ -87,4 +93,4 @@ def test_any_frame(
             frame = bytes(12) + b"\x08\x00\x45" + frame
         status = driver.carry(driver.message(frame, information), section=0)
         assert (status == 1) is (len(mirror.got) == 1)
-        assert (status == 5) is bool(driver.guest.violations)
+        assert (status == 5) is broken(driver)

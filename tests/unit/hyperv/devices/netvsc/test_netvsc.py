@@ -288,7 +288,7 @@ def test_mtu_change(netsim: Any, page: int) -> None:
     offer_relid = driver.opened.relid
     channel = next(each for each in driver.guest.bus.channels if each.relid == offer_relid)
     offer = bytes(8 + 176) + struct.pack("<IBBHI", channel.relid, 0, 0, 1, 0x2000 + channel.relid)
-    again = netsim.Driver(driver.guest, driver.guest.open(offer, 512 << 10), driver.packet)
+    again = netsim.again(driver.guest, driver.guest.open(offer, 512 << 10), driver.packet)
     again.start(mtu=9000)
     assert again.receive_section >= 9000 > old
     mirror.back = [frame(9014, 1)]
