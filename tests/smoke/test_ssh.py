@@ -137,7 +137,8 @@ def served(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
 @contextlib.contextmanager
 def _served(kernel: str, stdin: int) -> Iterator[subprocess.Popen[str]]:
     program = str(Path(sys.executable).with_name("granule"))
-    words = (program, "boot", "--ssh", "--kernel", kernel)
+    # A shell starts what runs in its background with Ctrl-C ignored, and that is inherited.
+    words = ("env", "--default-signal=INT", program, "boot", "--ssh", "--kernel", kernel)
     with subprocess.Popen(
         words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
