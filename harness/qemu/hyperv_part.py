@@ -81,11 +81,11 @@ def make_host(
     """
     assert spec.hyperv is not None  # noqa: S101 - whoever calls this looked
     if spec.accel is not Accel.TCG:
-        raise UsageError("--platform hyperv needs --accel tcg: under KVM, EL2 is the host's own")
+        raise UsageError("a Hyper-V machine needs --accel tcg: under KVM, EL2 is the host's own")
     if spec.vcpus > MAX_VCPUS:
-        raise UsageError(f"--platform hyperv has {MAX_VCPUS} vCPUs at most, and this asks for {spec.vcpus}")
+        raise UsageError(f"a Hyper-V machine has {MAX_VCPUS} vCPUs at most, and this asks for {spec.vcpus}")
     if spec.exact is not None:
-        raise UsageError("--platform hyperv cannot be run so that it repeats: its host is not in the count")
+        raise UsageError("a Hyper-V machine cannot be run so that it repeats: its host is not in the count")
     layout = Layout(ram_bytes=spec.memory_mib << 20)
     major, minor = spec.hyperv.vmbus
     try:
