@@ -25,7 +25,7 @@ import paramiko
 
 from harness.channel.command import Completed, short
 from harness.channel.ssh_key import Login
-from harness.channel.ssh_stream import INTERRUPT_S, LOOK_S, Stream
+from harness.channel.ssh_stream import LOOK_S, Stream
 from harness.deadline import Deadline
 from harness.errors import ChannelError, DeadlineExceeded, WrongHostKey
 
@@ -245,7 +245,7 @@ class Ssh:
         finally:
             if stop is not None:
                 stop.set()
-                wait([future], INTERRUPT_S)
+                wait([future], 10 * LOOK_S)
             if not future.done():
                 self.close()
 

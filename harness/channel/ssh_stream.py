@@ -19,13 +19,14 @@ from harness.channel.command import Completed, short
 from harness.deadline import Deadline
 from harness.errors import ChannelError, CommandTimeout, DeadlineExceeded, GuestGone
 
-__all__ = ["INTERRUPT_S", "LOOK_S", "Connection", "Stream"]
+__all__ = ["LOOK_S", "Connection", "Stream"]
 
 T = TypeVar("T")
 
 # How often whoever waits looks whether the guest is still there.
 LOOK_S = 0.2
-INTERRUPT_S = 5.0
+# An emulated guest has to start a shell for it, and to give the command its second of grace.
+INTERRUPT_S = 15.0
 CHUNK_BYTES = 1 << 15
 # What a login shell's own start-up files may print before the command begins.
 PREAMBLE_BYTES = 1 << 16

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import socket
 import stat
 import struct
@@ -25,6 +26,7 @@ import pytest
 from harness.channel import ssh_stream
 from harness.channel.ssh import Ssh
 from harness.channel.ssh_key import HostKey, KeyPair, Login
+from harness.channel.ssh_stream import Stream
 from harness.deadline import Deadline
 from harness.errors import ChannelError, CommandTimeout, DeadlineExceeded, GuestGone, WrongHostKey
 
@@ -98,8 +100,14 @@ class Server(paramiko.ServerInterface):  # type: ignore[misc]
         )
         thread = threading.Thread(target=_carry, args=(self, process, channel), daemon=True)
         thread.start()
-        self._ended += [process.kill, lambda: thread.join(5)]
+        self._ended += [lambda: _kill(process), lambda: thread.join(5)]
         return True
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # every command leads a group, by the server or by us
+    process.kill()
 
 
 def _carry(server: Server, process: subprocess.Popen[bytes], channel: paramiko.Channel) -> None:
@@ -287,6 +295,11 @@ def test_a_silent_end_of_output_is_not_the_end(ssh: Ssh) -> None:
     assert ssh.run("exec >/dev/null 2>&1; sleep 0.5; exit 7", _deadline()).status == 7
 
 
+def _expire(stream: Stream) -> None:
+    """Its time is over now, however long its command took to start."""
+    stream._deadline = Deadline.after(0)
+
+
 def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
@@ -297,9 +310,10 @@ def _is_alive(pid: int) -> bool:
 @pytest.mark.parametrize("server", [True, False], ids=["openssh", "dropbear"], indirect=True)
 def test_what_takes_too_long_is_interrupted(ssh: Ssh) -> None:
     """At the deadline the command and what it started are killed; the guest is said to answer, and does."""
-    with ssh.stream("sleep 600 & echo $! $$; trap '' INT; sleep 600", Deadline.after(1)) as stream:
+    with ssh.stream("sleep 600 & echo $! $$; trap '' INT; sleep 600", _deadline()) as stream:
         lines = stream.lines()
         pids = list(map(int, next(lines).split()))
+        _expire(stream)
         with pytest.raises(CommandTimeout, match="sleep") as caught:
             next(lines)
     assert caught.value.guest_answers
@@ -313,9 +327,10 @@ def test_an_interrupt_comes_first(ssh: Ssh, tmp_path: Path) -> None:
     """Every process of a command is interrupted, so that it can end in order, before any is killed."""
     note = tmp_path / "note"
     asked = f"(trap 'echo asked >{note}; exit' INT; echo on; while :; do sleep 0.05; done)"
-    with ssh.stream(f"{asked} | (cat; sleep 600)", Deadline.after(1)) as stream:
+    with ssh.stream(f"{asked} | (cat; sleep 600)", _deadline()) as stream:
         pieces = iter(stream)
         assert next(pieces) == b"on\n"
+        _expire(stream)
         with pytest.raises(CommandTimeout):
             next(pieces)
     assert note.read_text() == "asked\n"
@@ -324,10 +339,11 @@ def test_an_interrupt_comes_first(ssh: Ssh, tmp_path: Path) -> None:
 def test_a_server_that_no_longer_answers(ssh: Ssh, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the deadline of a command under way the guest is said not to answer."""
     monkeypatch.setattr(ssh_stream, "INTERRUPT_S", 0.5)
-    with ssh.stream("echo on; exec sleep 600", Deadline.after(2)) as stream:
+    with ssh.stream("echo on; exec sleep 600", _deadline()) as stream:
         pieces = iter(stream)
         assert next(pieces) == b"on\n"
         server.open_gate.clear()
+        _expire(stream)
         with pytest.raises(CommandTimeout) as caught:
             next(pieces)
     assert not caught.value.guest_answers
@@ -371,7 +387,7 @@ def test_a_broken_connection(ssh: Ssh, server: Server) -> None:
 
 def test_files_there_and_back(ssh: Ssh, tmp_path: Path) -> None:
     """A large file arrives as it was, with its mode, under a name that a shell would take apart, and back."""
-    content = os.urandom(8 << 20) + b"the end"
+    content = os.urandom(3 << 20) + b"the end"
     source, target, back = tmp_path / "source", tmp_path / "it's $(here)", tmp_path / "back"
     source.write_bytes(content)
     source.chmod(0o750)
@@ -390,7 +406,7 @@ def test_an_empty_file(ssh: Ssh, tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == b""
 
 
-@pytest.mark.parametrize("size_bytes", [10, 8 << 20])
+@pytest.mark.parametrize("size_bytes", [10, 4 << 20])
 def test_what_cannot_be_put(ssh: Ssh, tmp_path: Path, size_bytes: int) -> None:
     """A file that the guest cannot write is an error with its reason, however much was to be sent."""
     (tmp_path / "source").write_bytes(bytes(size_bytes))
