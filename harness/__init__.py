@@ -2,7 +2,8 @@
 
 Layers, from the bottom (held by tests/unit/test_layers.py):
 
-    errors deadline spec verdict paths cache guarded    values and the few services everyone uses
+    errors deadline spec verdict paths   values, and the few services
+    cache saving guarded                 that everyone uses
     vmsa        the page-table model: an executable specification of stage 1 translation
     linux       parsers of what Linux stores and prints
     bulk        whole tables at once, equal to the model

@@ -18,7 +18,7 @@ from harness.kernels.combine import refuse_unfit
 from harness.kernels.combined import Member, assemble
 from harness.kernels.store import KernelStore
 from harness.report.terminal import make_console
-from harness.snapshot.saved import replacing, saving_to
+from harness.saving import replacing, saving_to
 
 __all__ = ["combine"]
 

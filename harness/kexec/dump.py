@@ -15,13 +15,13 @@ from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.kexec.stage import Stage, find_disk
 from harness.qemu.machine import Machine
+from harness.saving import replacing, saving_to
 from harness.smoke.evidence import Evidence
 from harness.smoke.guest_words import GuestWords, guest_view, kfence_pool, read_words, reread
 from harness.smoke.subject import Subject
 from harness.snapshot import Snapshot, kernel_regime, open_snapshot
 from harness.snapshot.crash_kernel import whole_ram
 from harness.snapshot.inferred import vmcoreinfo_of
-from harness.snapshot.saved import replacing, saving_to
 from harness.spec import Disk
 
 __all__ = ["SERIAL", "LastWords", "fetch", "hold", "last_words", "scratch_disk"]

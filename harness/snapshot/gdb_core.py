@@ -19,10 +19,11 @@ import numpy as np
 from harness.bulk import runs, walk_all
 from harness.errors import UsageError
 from harness.memory.mapped import MAX_EXTENTS
+from harness.saving import replacing, saving_to
 from harness.snapshot.core import GDB_CORE_NOTE, NT_PRSTATUS
 from harness.snapshot.inferred import vmcoreinfo_of
 from harness.snapshot.kernel import kernel_regime, user_regime
-from harness.snapshot.saved import filled_runs, replacing, saving_to
+from harness.snapshot.saved import filled_runs
 from harness.snapshot.snapshot import GENERAL_REGISTERS, Snapshot, Vcpu
 from harness.vmsa import Regime
 

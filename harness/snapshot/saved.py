@@ -15,12 +15,10 @@ is verified only when asked for: a load reads no memory, a verification all of i
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,12 +26,13 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from harness.errors import InfraError, UsageError
+from harness.errors import UsageError
 from harness.memory.mapped import MAX_EXTENTS, Extent, MappedMemory
+from harness.saving import replacing, saving_to
 from harness.snapshot.flat import MAX_VCPUS, checked_registers
 from harness.snapshot.snapshot import Snapshot, Vcpu
 
-__all__ = ["FORMAT_VERSION", "MAGIC", "filled_runs", "load", "replacing", "save", "saving_to"]
+__all__ = ["FORMAT_VERSION", "MAGIC", "filled_runs", "load", "save"]
 
 MAGIC: Final = b"GRNLSNAP"
 FORMAT_VERSION: Final = 1
@@ -126,35 +125,6 @@ def load(path: str | Path, *, verify_memory: bool = False) -> Snapshot:
             raise UsageError(f"{path} is damaged: its memory is not what was saved (checksum)")
         on_failure.pop_all()
     return snapshot
-
-
-@contextlib.contextmanager
-def saving_to(path: Path) -> Iterator[None]:
-    """Turn errors of writing into ours: InfraError for a full disk, UsageError for another."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-        raise (InfraError if full else UsageError)(f"cannot save to {path}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` in the end, or goes without a trace.
-
-    Readable by its owner only, as mkstemp(3) makes it: a guest's memory may hold secrets.
-    """
-    if path.exists() and not path.is_file():
-        raise UsageError(f"cannot save to {path}: it is no regular file")
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:200]}.", suffix=".partial", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _extents(ranges: tuple[range, ...], header_bytes: int) -> Iterator[Extent]:

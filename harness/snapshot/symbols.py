@@ -22,9 +22,9 @@ from harness.errors import ChannelError, UsageError
 from harness.linux.kallsyms import SymbolTable, read_kallsyms
 from harness.linux.symbols import Symboliser
 from harness.linux.vmcoreinfo import VmcoreInfo
+from harness.saving import replacing, saving_to
 from harness.snapshot.frames import debug_frame
 from harness.snapshot.inferred import vmcoreinfo_of
-from harness.snapshot.saved import replacing, saving_to
 from harness.snapshot.snapshot import Snapshot
 from harness.vmsa.field import ones
 

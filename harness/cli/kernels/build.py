@@ -13,6 +13,7 @@ from rich.table import Table
 
 from harness.cache import Cache
 from harness.cli.kernels.failed_build import print_failed_build
+from harness.cli.options import parse_words
 from harness.cli.progress import KernelProgress
 from harness.errors import UsageError
 from harness.kernels.catalogue import BOOT_TIME, Catalogue
@@ -108,8 +109,8 @@ def build(
             made: tuple[Made, ...] = (store.build_tree(like, tree, series, keep_going=keep_going),)
             told(made[0])
         else:
-            configuration = read_configuration(_words(configs), catalogue) if configs else None
-            sizes = tuple(dict.fromkeys(map(_size, _words(page_sizes) or _ALL_SIZES)))
+            configuration = read_configuration(parse_words(configs), catalogue) if configs else None
+            sizes = tuple(dict.fromkeys(map(_size, parse_words(page_sizes) or _ALL_SIZES)))
             kernels = SourceKernels(cache, catalogue, progress=progress)
             made = kernels.build(tree, configuration, sizes, series, keep_going=keep_going, made=told)
     except BuildFailed as error:
@@ -122,10 +123,6 @@ def build(
         click.echo(json.dumps([_facts(one) for one in made], indent=1))
     elif as_table:
         Console().print(_table(made))
-
-
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(word for value in values for word in value.split(",") if word)
 
 
 def _size(word: str) -> PageSize | None:

@@ -14,12 +14,13 @@ import click
 from harness.build.toolchain import Toolchain, require_programs
 from harness.cache import Cache
 from harness.cli.kernels.weed_table import print_outcome
+from harness.cli.options import parse_words
 from harness.cli.progress import KernelProgress
 from harness.errors import ExitStatus, UsageError
 from harness.kernels.catalogue import Catalogue
 from harness.kernels.kbuild import Build, check_tree, jobs_here
 from harness.linux.kconfig import read_config
-from harness.snapshot.saved import replacing
+from harness.saving import replacing
 from harness.spec import PageSize
 from harness.weed.publish import published
 from harness.weed.verdicts import Outcome
@@ -152,7 +153,7 @@ def _directories(tree: Path, only: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _words(given: tuple[str, ...]) -> list[str]:
-    return [word.strip() for value in given for word in value.split(",") if word.strip()]
+    return [word for word in map(str.strip, parse_words(given)) if word]
 
 
 def _name(tree: Path, size: str | None) -> str:
