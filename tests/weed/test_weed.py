@@ -1,7 +1,8 @@
 """Weeding a real tree: what is planted is found, nothing else is lost, and what is left boots.
 
-The tree is a copy of Debian's kernel source, broken in six places; it and its builds stay in the cache's
-working directories, so that a second run compiles little.
+The tree is a copy of Debian's kernel source, broken in seven places, and the configuration is Debian's own,
+without what `cut.config` takes from it. Tree and builds stay in the cache's working directories,
+so that a second run compiles little.
 """
 
 from __future__ import annotations
@@ -19,33 +20,40 @@ import pytest
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 from harness.kernels.catalogue import Catalogue
+from harness.kernels.configs import Base
 from harness.kernels.kbuild import Build, Fragment, jobs_here
 from harness.kernels.longrun import quiet
 from harness.kernels.store import KernelStore
 from harness.linux.kconfig import read_config
 
 KERNEL = "trimmed-64k"
+"""Whose source it is."""
+PACKAGED = "debian-4k"
+"""Whose configuration it is."""
 MISSING = "\nvoid granule_planted(void);\nvoid {name}(void);\nvoid {name}(void) {{ granule_planted(); }}\n"
 BROKEN = '\n_Static_assert(PAGE_SIZE == 4096, "planted: written for 4K pages");\n'
 PLANTED = {
     "fs/minix/inode.c": BROKEN,
-    "drivers/rtc/rtc-pl030.c": '\n#error "planted"\n',
-    "fs/squashfs/xattr.c": "\n#include <linux/granule_planted.h>\n",
+    "drivers/net/hyperv/netvsc_drv.c": '\n#error "planted"\n',
+    "drivers/md/dm-flakey.c": "\n#include <linux/granule_planted.h>\n",
+    "fs/squashfs/xattr.c": BROKEN,
     "lib/crc-itu-t.c": BROKEN,
-    "drivers/char/ttyprintk.c": MISSING.format(name="granule_printk"),
+    "drivers/tty/serial/xilinx_uartps.c": MISSING.format(name="granule_uart"),
     "drivers/block/brd.c": MISSING.format(name="granule_brd"),
 }
 """What is added to each file."""
 EXPECTED = {
     "MINIX_FS": ("fs/minix/inode.c", "compile"),
-    "RTC_DRV_PL030": ("drivers/rtc/rtc-pl030.c", "compile"),
+    "HYPERV_NET": ("drivers/net/hyperv/netvsc_drv.c", "compile"),
+    "DM_FLAKEY": ("drivers/md/dm-flakey.c", "compile"),
     "SQUASHFS_XATTR": ("fs/squashfs/xattr.c", "compile"),
     "CRC_ITU_T": ("lib/crc-itu-t.c", "compile"),
+    "OMFS_FS": ("lib/crc-itu-t.c", "compile"),
     "UDF_FS": ("lib/crc-itu-t.c", "compile"),
-    "TTY_PRINTK": ("drivers/char/ttyprintk.o", "link"),
+    "SERIAL_XILINX_PS_UART": ("drivers/tty/serial/xilinx_uartps.o", "link"),
     "BLK_DEV_RAM": ("drivers/block/brd.o", "modpost"),
 }
-"""What has to be off, for which file; UDF_FS holds CRC_ITU_T on."""
+"""What has to be off, for which file; OMFS_FS and UDF_FS hold CRC_ITU_T on."""
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +79,12 @@ def broken_tree(granule_kernels: KernelStore) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def given(broken_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole configuration, as a distribution would give it."""
+def given(broken_tree: Path, granule_kernels: KernelStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A distribution's configuration, cut down."""
+    packaged = granule_kernels.get(PACKAGED).config
+    assert packaged is not None
     output = tmp_path_factory.mktemp("configured")
-    fragments = (Path(__file__).with_name("weed.config"), Catalogue.load().fragment("page-64k"))
+    fragments = (Path(__file__).with_name("cut.config"), Catalogue.load().fragment("page-64k"))
     build = Build(
         source=broken_tree,
         output=output,
@@ -84,7 +94,9 @@ def given(broken_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         expected_steps=0,
         progress=quiet,
     )
-    build.configure([Fragment(path.stem, path.read_text()) for path in fragments])
+    build.configure(
+        [Fragment(path.stem, path.read_text()) for path in fragments], Base(PACKAGED, packaged.read_text())
+    )
     return output / ".config"
 
 
@@ -124,13 +136,16 @@ def test_nothing_else_is_lost(weeded: tuple[Any, Path], given: Path) -> None:
     lost = {option for option in before if before.enabled(option) and not after.enabled(option)}
     explained = set(EXPECTED).union(*(each["takes"] for each in said["dropped"]), said["together"])
     assert lost - explained == set()
-    assert after["SQUASHFS"] == "m"
+    assert (after["SQUASHFS"], after["HYPERV"], after["BLK_DEV_DM"]) == ("m", "m", "m")
     assert set(EXPECTED) <= set(read_config(fragment))
 
 
 def test_what_is_left_boots(weeded: tuple[Any, Path], tmp_path: Path) -> None:
-    """The weeded kernel passes the page-size check at 64K."""
+    """The weeded kernel, with its modules, has 64K pages and passes the cross-check of its tables."""
     said, _fragment = weeded
-    argv = ["--page-size", "64k", "--check", "page-size", "--report", str(tmp_path / "report")]
-    ran = granule("smoke", "--kernel", said["image"], *argv)
+    (modules,) = Path(said["image"]).parent.glob("lib/modules/*")
+    checks = ["--check", "page-size,kernel-tables", "--report", str(tmp_path / "report")]
+    ran = granule(
+        "smoke", "--kernel", said["image"], "--modules", str(modules), "--page-size", "64k", *checks
+    )
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
