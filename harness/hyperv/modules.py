@@ -12,10 +12,10 @@ from typing import Final
 from harness.build.toolchain import Toolchain, require_programs
 from harness.cache import Cache
 from harness.errors import KernelUnavailable, UsageError
-from harness.kernels.headers import headers_tree
+from harness.kernels.kbuild.headers import headers_tree
+from harness.kernels.kbuild.out_of_tree import apply_patch, build_modules
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet
-from harness.kernels.out_of_tree import apply_patch, build_modules
 
 __all__ = ["MODULES", "debian_source", "rebuild"]
 

@@ -14,9 +14,9 @@ from harness.cache import Cache
 from harness.errors import UsageError
 from harness.kernels.combine import members_of_file, releases
 from harness.kernels.copied import copied, shown
+from harness.kernels.kbuild.vermagic import modules_release
 from harness.kernels.kernel import Kernel
 from harness.kernels.record import sha256_of
-from harness.kernels.vermagic import modules_release
 from harness.linux.image import boot_time_page_size, linux_banner, linux_release, read_image
 from harness.linux.kconfig import read_config
 from harness.linux.unpacking import Compression, unpacked

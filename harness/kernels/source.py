@@ -11,15 +11,15 @@ from harness.cache import Cache
 from harness.errors import InfraError, KernelUnavailable
 from harness.kernels.apt import Package, PrivateApt
 from harness.kernels.catalogue import Catalogue, CatalogueKernel
-from harness.kernels.configs import BOOT, Configuration, read_fragment, read_page_fragment
-from harness.kernels.kbuild import check_tree
+from harness.kernels.kbuild.build import check_tree
+from harness.kernels.kbuild.configs import BOOT, Configuration, read_fragment, read_page_fragment
+from harness.kernels.kbuild.making import Made, Maker, Order
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet, run_lines
-from harness.kernels.making import Made, Maker, Order
-from harness.kernels.patches import Patch
 from harness.kernels.record import find_made
-from harness.kernels.scratch import patched
-from harness.kernels.trees import SOURCES, SourceTree, find_tree
+from harness.kernels.trees.origin import SOURCES, SourceTree, find_tree
+from harness.kernels.trees.patches import Patch
+from harness.kernels.trees.scratch import patched
 from harness.spec import PageSize
 
 __all__ = ["SourceKernels"]

@@ -14,12 +14,12 @@ from harness.kernels.combine import CombinedKernels
 from harness.kernels.copied import shown
 from harness.kernels.debian import DebianKernels
 from harness.kernels.file import Beside, kernel_from_file, kernel_from_tree
+from harness.kernels.kbuild.making import Made
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet
-from harness.kernels.making import Made
-from harness.kernels.patches import Patch
 from harness.kernels.record import find_published
 from harness.kernels.source import SourceKernels
+from harness.kernels.trees.patches import Patch
 from harness.spec import PageSize
 
 __all__ = ["KernelRow", "KernelState", "KernelStore", "is_path"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from harness.kernels.kbuild import step_of
+from harness.kernels.kbuild.build import step_of
 from harness.weed.ld import LinkReader
 
 __all__ = ["Failure", "FailureReader", "Kind", "Row", "clean", "read_log", "summary"]

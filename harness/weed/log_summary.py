@@ -1,6 +1,6 @@
 """A failed build in a few rows: for each file its first error, and the option that had it built.
 
-For whoever runs kbuild; not for harness.kernels.kbuild, which harness.weed.failures imports.
+For whoever runs kbuild; not for harness.kernels.kbuild.build, which harness.weed.failures imports.
 """
 
 from __future__ import annotations

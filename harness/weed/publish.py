@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.cache import Cache
-from harness.kernels.kbuild import Build
+from harness.kernels.kbuild.build import Build
 from harness.kernels.record import sha256_of
 from harness.weed.verdicts import Outcome
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import InfraError
-from harness.kernels.kbuild import Build, step_of
+from harness.kernels.kbuild.build import Build, step_of
 from harness.linux.kconfig import Kconfig
 from harness.weed.failures import Failure, FailureReader, Kind
 from harness.weed.ld import referrers

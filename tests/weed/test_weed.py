@@ -20,8 +20,8 @@ import pytest
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 from harness.kernels.catalogue import Catalogue
-from harness.kernels.configs import Base
-from harness.kernels.kbuild import Build, Fragment, jobs_here
+from harness.kernels.kbuild.build import Build, Fragment, jobs_here
+from harness.kernels.kbuild.configs import Base
 from harness.kernels.longrun import quiet
 from harness.kernels.store import KernelStore
 from harness.linux.kconfig import read_config

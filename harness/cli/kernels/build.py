@@ -17,12 +17,12 @@ from harness.cli.options import parse_words
 from harness.cli.progress import KernelProgress
 from harness.errors import UsageError
 from harness.kernels.catalogue import BOOT_TIME, Catalogue
-from harness.kernels.configs import BOOT, read_configuration
-from harness.kernels.kbuild import BuildFailed
-from harness.kernels.making import Made
-from harness.kernels.patches import read_all_series
+from harness.kernels.kbuild.build import BuildFailed
+from harness.kernels.kbuild.configs import BOOT, read_configuration
+from harness.kernels.kbuild.making import Made
 from harness.kernels.source import SourceKernels
 from harness.kernels.store import KernelStore
+from harness.kernels.trees.patches import read_all_series
 from harness.spec import PageSize
 
 __all__ = ["build"]

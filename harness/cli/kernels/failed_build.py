@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UsageError
-from harness.kernels.kbuild import BuildFailed
+from harness.kernels.kbuild.build import BuildFailed
 from harness.linux.kconfig import read_config
 from harness.report.terminal import make_console
 from harness.report.wording import safe

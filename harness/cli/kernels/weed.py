@@ -18,7 +18,7 @@ from harness.cli.options import parse_words
 from harness.cli.progress import KernelProgress
 from harness.errors import ExitStatus, UsageError
 from harness.kernels.catalogue import Catalogue
-from harness.kernels.kbuild import Build, check_tree, jobs_here
+from harness.kernels.kbuild.build import Build, check_tree, jobs_here
 from harness.linux.kconfig import read_config
 from harness.saving import replacing
 from harness.spec import PageSize

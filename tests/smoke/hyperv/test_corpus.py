@@ -13,8 +13,8 @@ from harness.deadline import Deadline
 from harness.errors import DeadlineExceeded
 from harness.hyperv.corpus import PROTOCOL, PlantedBug, read_corpus
 from harness.hyperv.modules import debian_source, rebuild
+from harness.kernels.kbuild.out_of_tree import apply_patch, with_modules
 from harness.kernels.kernel import Kernel
-from harness.kernels.out_of_tree import apply_patch, with_modules
 from harness.kernels.store import KernelStore
 from harness.matrix.run import Bench
 from harness.spec import PageSize

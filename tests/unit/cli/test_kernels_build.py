@@ -14,7 +14,7 @@ from harness.cache import Cache
 from harness.cli.kernels import kernels
 from harness.errors import UsageError
 from harness.kernels import source
-from harness.kernels.kbuild import BuildFailed
+from harness.kernels.kbuild.build import BuildFailed
 from harness.kernels.store import KernelStore
 from harness.spec import PageSize
 

@@ -19,11 +19,11 @@ from harness.deadline import Deadline
 from harness.errors import InfraError, KernelUnavailable, UsageError
 from harness.kernels import source
 from harness.kernels.catalogue import Catalogue, CatalogueKernel
-from harness.kernels.configs import Base, Configuration
-from harness.kernels.making import Made
-from harness.kernels.patches import Patch, read_series
+from harness.kernels.kbuild.configs import Base, Configuration
+from harness.kernels.kbuild.making import Made
 from harness.kernels.record import Record
 from harness.kernels.source import SourceKernels
+from harness.kernels.trees.patches import Patch, read_series
 from harness.linux.kconfig import read_config
 from harness.spec import PageSize
 

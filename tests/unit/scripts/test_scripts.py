@@ -93,7 +93,7 @@ def test_shellcheck_needs_no_git(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     checked = set(calls(checkout, "shellcheck ")[0].split()[1:])
     assert checked == {
-        ".ci/run", "guests/micro/sshd.sh", "harness/spawn.sh", "harness/kernels/with-libc.sh",
+        ".ci/run", "guests/micro/sshd.sh", "harness/spawn.sh", "harness/kernels/kbuild/with-libc.sh",
         "scripts/bench-boot",
         "scripts/bench-build", "scripts/bench-clones", "scripts/bench-hyperv", "scripts/bench-selector",
         "scripts/bench-tables", "scripts/bootstrap", "scripts/new", "scripts/smoke", "scripts/test",

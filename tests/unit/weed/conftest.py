@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.build.toolchain import Toolchain
-from harness.kernels.kbuild import Build
+from harness.kernels.kbuild.build import Build
 from harness.weed.workbench import Workbench
 
 Write = Callable[[str, str], Path]

@@ -14,10 +14,10 @@ from typing import Final
 
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
-from harness.kernels.kbuild import jobs_here
+from harness.kernels.kbuild.build import jobs_here
+from harness.kernels.kbuild.vermagic import modules_release
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet, run_lines
-from harness.kernels.vermagic import modules_release
 
 __all__ = ["apply_patch", "build_modules", "with_modules"]
 

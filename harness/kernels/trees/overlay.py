@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.kernels.git import git, said
-from harness.kernels.patches import Patch
+from harness.kernels.trees.git import git, said
+from harness.kernels.trees.patches import Patch
 
 __all__ = ["Overlay", "apply_series"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.kernels import tarball
 from harness.kernels.longrun import quiet
-from harness.kernels.tarball import opened_tarball, unpack_tar
+from harness.kernels.trees import tarball
+from harness.kernels.trees.tarball import opened_tarball, unpack_tar
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.kernels.catalogue import Catalogue
-from harness.kernels.configs import (
+from harness.kernels.kbuild.configs import (
     Base,
     Fragment,
     dropped_from,

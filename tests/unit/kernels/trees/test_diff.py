@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.kernels.diff import touched_files
+from harness.kernels.trees.diff import touched_files
 
 HUNK = "@@ -1,2 +1,2 @@\n one\n-two\n+TWO\n"
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from harness.cache import Cache
 from harness.errors import UsageError
 from harness.kernels.copied import shown
-from harness.kernels.git import archived, commit_of, top_of
-from harness.kernels.kbuild import check_tree
+from harness.kernels.kbuild.build import check_tree
 from harness.kernels.longrun import Progress
-from harness.kernels.patches import Patch
 from harness.kernels.record import sha256_of
-from harness.kernels.tarball import MAX_TREE_FILES, opened_tarball, unpack_tar
+from harness.kernels.trees.git import archived, commit_of, top_of
+from harness.kernels.trees.patches import Patch
+from harness.kernels.trees.tarball import MAX_TREE_FILES, opened_tarball, unpack_tar
 
 __all__ = ["MAX_TREE_FILES", "SOURCES", "SourceTree", "find_tree"]
 

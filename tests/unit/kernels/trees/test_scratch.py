@@ -10,9 +10,9 @@ import pytest
 from harness.cache import Cache
 from harness.errors import UsageError
 from harness.kernels.longrun import quiet
-from harness.kernels.patches import Patch, read_series
-from harness.kernels.scratch import patched
-from harness.kernels.trees import SourceTree
+from harness.kernels.trees.origin import SourceTree
+from harness.kernels.trees.patches import Patch, read_series
+from harness.kernels.trees.scratch import patched
 
 OLD_S = 1_600_000_000
 FIRST = "--- a/mm/a.c\n+++ b/mm/a.c\n@@ -1 +1 @@\n-one\n+{0}\n"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.kernels.diff import touched_files
-from harness.kernels.git import git, said
+from harness.kernels.trees.diff import touched_files
+from harness.kernels.trees.git import git, said
 
 __all__ = ["Patch", "read_all_series", "read_series", "series_digest"]
 

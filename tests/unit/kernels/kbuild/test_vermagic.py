@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.kernels.vermagic import modules_release
+from harness.kernels.kbuild.vermagic import modules_release
 
 MakeModule = Callable[[dict[str, str]], bytes]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.kernels.overlay import Overlay, apply_series
-from harness.kernels.patches import Patch
-from harness.kernels.patches import read_series as read
+from harness.kernels.trees.overlay import Overlay, apply_series
+from harness.kernels.trees.patches import Patch
+from harness.kernels.trees.patches import read_series as read
 
 CHANGE = "--- a/mm/a.c\n+++ b/mm/a.c\n@@ -1,3 +1,3 @@\n one\n-two\n+{0}\n three\n"
 MIDDLE = (

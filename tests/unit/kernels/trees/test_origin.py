@@ -10,9 +10,9 @@ import pytest
 
 from harness.cache import Cache
 from harness.errors import UsageError
-from harness.kernels import trees
 from harness.kernels.longrun import quiet
-from harness.kernels.trees import SourceTree, find_tree
+from harness.kernels.trees import origin
+from harness.kernels.trees.origin import SourceTree, find_tree
 
 
 def make_tree(path: Path) -> Path:
@@ -87,7 +87,7 @@ def test_tarball_that_changes_is_not_kept(
     """A file that is still being written is not published under a hash that is not its own."""
     path = tarball_of(make_tree(tmp_path / "linux"), tmp_path / "linux.tar")
     hashes = iter(["a" * 64, "b" * 64])
-    monkeypatch.setattr(trees, "sha256_of", lambda _path: next(hashes))
+    monkeypatch.setattr(origin, "sha256_of", lambda _path: next(hashes))
     with pytest.raises(UsageError, match="changed while it was unpacked"):
         find(cache, str(path))
     assert cache.keys("sources") == ()

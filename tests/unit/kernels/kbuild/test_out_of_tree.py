@@ -1,4 +1,4 @@
-"""Tests of harness.kernels.out_of_tree, with a make that is a shell script."""
+"""Tests of harness.kernels.kbuild.out_of_tree, with a make that is a shell script."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from harness.build.modules import Wanted, module_entries
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
+from harness.kernels.kbuild.out_of_tree import apply_patch, build_modules, with_modules
 from harness.kernels.kernel import Kernel
-from harness.kernels.out_of_tree import apply_patch, build_modules, with_modules
 
 OLD = "one\ntwo\nthree\n"
 PATCH = "--- a/dir/file.c\n+++ b/dir/file.c\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
-from harness.kernels.configs import Base, Fragment, dropped_from, replaced_by
+from harness.kernels.kbuild.configs import Base, Fragment, dropped_from, replaced_by
 from harness.kernels.longrun import Progress, Ran, run_lines
 from harness.linux.kconfig import MAX_CONFIG_BYTES, Missing, missing_from, option_of, read_config
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.kernels import patches
-from harness.kernels.patches import read_all_series, read_series, series_digest
+from harness.kernels.trees import patches
+from harness.kernels.trees.patches import read_all_series, read_series, series_digest
 
 DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-a\n+b\n"
 

@@ -1,4 +1,4 @@
-"""Tests of harness.kernels.headers, on packages that are laid out as Debian's and hold next to nothing."""
+"""Tests of harness.kernels.kbuild.headers, on packages laid out as Debian's that hold next to nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from harness.cache import Cache
 from harness.errors import InfraError, UsageError
-from harness.kernels.headers import headers_tree
+from harness.kernels.kbuild.headers import headers_tree
 from harness.kernels.kernel import Kernel
 
 RELEASE = "6.12.1+deb13-arm64-16k"

@@ -11,13 +11,13 @@ from pathlib import Path
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 from harness.errors import InfraError, UsageError
-from harness.kernels.configs import BOOT, Configuration
-from harness.kernels.kbuild import Build, jobs_here, knows_option
+from harness.kernels.kbuild.build import Build, jobs_here, knows_option
+from harness.kernels.kbuild.configs import BOOT, Configuration
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress
-from harness.kernels.patches import series_digest
 from harness.kernels.record import KIND, Record, describe_image, sha256_of
-from harness.kernels.trees import SourceTree
+from harness.kernels.trees.origin import SourceTree
+from harness.kernels.trees.patches import series_digest
 from harness.linux.kconfig import Missing
 from harness.spec import PageSize
 

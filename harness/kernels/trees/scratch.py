@@ -24,9 +24,9 @@ from pathlib import Path
 from harness.cache import Cache
 from harness.errors import UsageError
 from harness.kernels.longrun import Progress
-from harness.kernels.overlay import Overlay, apply_series
-from harness.kernels.patches import Patch, series_digest
-from harness.kernels.trees import MAX_TREE_FILES, SourceTree
+from harness.kernels.trees.origin import MAX_TREE_FILES, SourceTree
+from harness.kernels.trees.overlay import Overlay, apply_series
+from harness.kernels.trees.patches import Patch, series_digest
 
 __all__ = ["patched"]
 

@@ -10,8 +10,8 @@ import pytest
 
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
-from harness.kernels.configs import Base, Fragment
-from harness.kernels.kbuild import Build, BuildFailed, check_tree, jobs_for, knows_option
+from harness.kernels.kbuild.build import Build, BuildFailed, check_tree, jobs_for, knows_option
+from harness.kernels.kbuild.configs import Base, Fragment
 
 FRAGMENTS = (Fragment("base", "CONFIG_MODULES=y\nCONFIG_NET=y\n"), Fragment("extra", "CONFIG_DEBUG_WX=y\n"))
 
