@@ -76,11 +76,11 @@ def test_bootstrap_without_network(checkout: Path) -> None:
     assert len(calls(checkout, "pip")) == 3
 
 
-def test_bench_boot_sets_up_first(checkout: Path) -> None:
-    """In a fresh checkout there is no .venv: bench-boot makes it, and hands on its arguments."""
-    done = run(checkout, "bench-boot", "--json")
+def test_bench_sets_up_first(checkout: Path) -> None:
+    """In a fresh checkout there is no .venv: the benchmarks make it, and get their arguments."""
+    done = run(checkout, "bench", "boot", "--json")
     assert done.returncode == 0, done.stderr
-    assert calls(checkout, "python ") == [f"python {checkout}/scripts/bench_boot.py --json"]
+    assert calls(checkout, "python ") == ["python -m benchmarks boot --json"]
 
 
 def test_shellcheck_needs_no_git(checkout: Path) -> None:
@@ -94,7 +94,5 @@ def test_shellcheck_needs_no_git(checkout: Path) -> None:
     checked = set(calls(checkout, "shellcheck ")[0].split()[1:])
     assert checked == {
         ".ci/run", "guests/micro/sshd.sh", "harness/spawn.sh", "harness/kernels/kbuild/with-libc.sh",
-        "scripts/bench-boot",
-        "scripts/bench-build", "scripts/bench-clones", "scripts/bench-hyperv", "scripts/bench-selector",
-        "scripts/bench-tables", "scripts/bootstrap", "scripts/new", "scripts/smoke", "scripts/test",
+        "scripts/bench", "scripts/bootstrap", "scripts/new", "scripts/smoke", "scripts/test",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The figures of scripts/bench-clones, taken in one run, way by way in turn, because machines drift.
+"""The figures of scripts/bench clones, taken in one run, way by way in turn, because machines drift.
 
 cold_first_answer_ms_p50    granule boots: start of QEMU to the answer of a first command
 plain_qemu_ready_ms_p50     the same kernel and initramfs under a bare QEMU command line, to the first word
@@ -15,30 +15,29 @@ Times of a way are medians over the kernels of each kernel's median, which is un
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from bench_boot import CMDLINE, KERNELS, with_plain_qemu
+import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.boot import CMDLINE, KERNELS, with_plain_qemu
+from benchmarks.output import as_json, printed
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
 from harness.channel.command import CommandShell
 from harness.deadline import Deadline
-from harness.errors import GranuleError
 from harness.kernels.store import KernelStore
 from harness.login import Dropbear, SshAccess
 from harness.matrix.budget import available_mib
@@ -73,7 +72,7 @@ def answer(shell: CommandShell) -> None:
     """Have a first command answered, rightly."""
     done = shell.run("echo $((40+2))", Deadline.after(BOOT_S))
     if done.output != b"42\n":
-        raise SystemExit(f"bench-clones: a guest answered {done.output[:80]!r}")
+        raise SystemExit(f"scripts/bench clones: a guest answered {done.output[:80]!r}")
 
 
 def ready(machine: Machine) -> None:
@@ -184,7 +183,7 @@ def hundred_tests(pool: ClonePool, templates: list[Template]) -> float:
     return time.monotonic() - start_s
 
 
-def medians(times: dict[str, dict[str, list[float]]]) -> dict[str, object]:
+def medians(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """Milliseconds of each way, in all and under `by_kernel`. `times`: seconds by kernel and way."""
     by_kernel = {
         kernel: {NAMES[way]: round(1000 * statistics.median(runs)) for way, runs in ways.items() if runs}
@@ -198,7 +197,7 @@ def medians(times: dict[str, dict[str, list[float]]]) -> dict[str, object]:
     return {**overall, "by_kernel": by_kernel}
 
 
-def measure(runs: int, kernels: tuple[str, ...]) -> dict[str, object]:
+def measure(runs: int, kernels: tuple[str, ...]) -> dict[str, Any]:
     """All figures."""
     qemu = Qemu.find()
     times: dict[str, dict[str, list[float]]] = {}
@@ -239,7 +238,7 @@ def measure(runs: int, kernels: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-def show(figures: dict[str, object]) -> None:
+def show(figures: dict[str, Any]) -> None:
     """Print the figures as a table."""
     by_kernel = figures["by_kernel"]
     assert isinstance(by_kernel, dict)  # noqa: S101 - as medians makes it
@@ -259,25 +258,12 @@ def show(figures: dict[str, object]) -> None:
     console.print(f"{IDLE_CLONES} idle clones: {figures['idle_clones_mib']} MiB beyond their template")
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="bench-clones", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=9, help="of each kind per kernel (default 9)")
-    parser.add_argument("--kernel", default=",".join(KERNELS), help="default: the trimmed ones")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    options = parser.parse_args()
-    try:
-        figures = measure(max(1, options.runs), tuple(options.kernel.split(",")))
-    except GranuleError as error:
-        raise SystemExit(f"bench-clones: {error}") from error
-    if options.json:
-        json.dump(figures, sys.stdout, indent=2)
-        print()
-    else:
-        show(figures)
-
-
-if __name__ == "__main__":
-    main()
+@click.command()
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=9, show_default=True, help="Of each kind per kernel."
+)
+@click.option("--kernel", default=",".join(KERNELS), show_default=True, help="Kernels of the catalogue.")
+@as_json
+def clones(runs: int, kernel: str, as_json: bool) -> None:
+    """How soon a fresh guest answers: cold, a clone, one from a pool; plain QEMU; virtme-ng if installed."""
+    printed(measure(runs, tuple(kernel.split(","))), show, as_json)

@@ -1,4 +1,4 @@
-"""The figures of scripts/bench-tables: whole tables, taken side by side in one run because machines drift.
+"""The figures of scripts/bench tables: whole tables, taken side by side in one run because machines drift.
 
 kernel_table_ms            every leaf of a table like the kernel's in a 4K guest of 512 MiB: 131,000 leaves
 million_leaves_ms          every leaf of a linear map of a million pages
@@ -24,21 +24,20 @@ first-level cache, among a million it misses all of them.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import click
 import numpy as np
-from bench_peers import Sample, addrxlat_per_s, drgn_per_s
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import as_json, printed
+from benchmarks.peers import Sample, addrxlat_per_s, drgn_per_s
 from harness.build.guest import MicroGuest
 from harness.bulk import Leaves, Ram, segments, walk_all
 from harness.cache import Cache
@@ -89,7 +88,7 @@ def linear_map(pages: int, *, pages_per_table: int = 512) -> TableBuilder:
     """A builder with the tables of that many pages at the start of the upper range, still without pages."""
     regime = derive(registers_for(granule_log2=12, txsz=16), VaRange.UPPER)
     if not isinstance(regime, Regime):
-        raise SystemExit(f"bench-tables: there is no such regime: {regime}")
+        raise SystemExit(f"scripts/bench tables: there is no such regime: {regime}")
     builder = TableBuilder(regime, ARENA_PA)
     for number in range(-(-pages // pages_per_table)):
         builder.descriptor_pa(builder.regime.lowest_va + number * BLOCK, 3)
@@ -154,7 +153,7 @@ def checked(regime: Regime, memory: bytes) -> tuple[Leaves, float]:
     seconds = time.perf_counter() - start_s
     leaves = walk_all(regime, Ram(memory, ARENA_PA))
     if list(leaves) != [one for one in spec if isinstance(one, Mapping)] or len(leaves) != len(spec):
-        raise SystemExit("bench-tables: the leaves are not the specification's")
+        raise SystemExit("scripts/bench tables: the leaves are not the specification's")
     return leaves, seconds
 
 
@@ -174,7 +173,7 @@ def sample_for_peers(regime: Regime, memory: bytes, leaves: Leaves) -> Sample:
     vas = np.uint64(regime.lowest_va) + (pas - np.uint64(RAM_PA))
     found, there = segments(leaves).translate(vas)
     if not there.all() or not np.array_equal(found, pas):
-        raise SystemExit("bench-tables: the linear map of the sample is not linear")
+        raise SystemExit("scripts/bench tables: the linear map of the sample is not linear")
     return Sample(regime=regime, memory=memory, base_pa=ARENA_PA, vas=vas, pas=pas)
 
 
@@ -187,7 +186,7 @@ def translations(regime: Regime, memory: bytes, leaves: Leaves, runs: int) -> tu
     pas, found = segments(leaves).translate(some)
     wanted = [outcome.pa for outcome in outcomes if isinstance(outcome, Translation)]
     if not found.all() or pas.tolist() != wanted:
-        raise SystemExit("bench-tables: the translations are not the specification's")
+        raise SystemExit("scripts/bench tables: the translations are not the specification's")
     bulk_s = median_s(runs, lambda: segments(leaves).translate(vas))
     spec_s = median_s(min(runs, 5), lambda: [walk(regime, read, va) for va in some])
     return TRANSLATIONS / bulk_s, SPEC_TRANSLATIONS / spec_s
@@ -206,7 +205,8 @@ def crosscheck_s(kernels: tuple[str, ...]) -> dict[str, float]:
                 for _ in range(LIVE_RUNS):
                     result = run_cell(cell, store.get(cell.kernel), bench, lambda _: None)
                     if not result.verdict.is_pass:
-                        raise SystemExit(f"bench-tables: {cell.id}: {result.verdict.value}: {result.reason}")
+                        found = f"{cell.id}: {result.verdict.value}: {result.reason}"
+                        raise SystemExit(f"scripts/bench tables: {found}")
                     times.append(sum(one.duration_s for one in result.checks if one.name in CROSSCHECK))
                 seconds[cell.kernel] = round(statistics.median(times), 3)
     return seconds
@@ -280,23 +280,10 @@ def show(figures: dict[str, Any]) -> None:
         console.print(f"cross-check of a cell, {kernel}: {seconds} s")
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="bench-tables", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=15, help="runs of each kind (default 15)")
-    parser.add_argument("--live", default="", metavar="KERNEL,…", help="boot these, for crosscheck_s")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    options = parser.parse_args()
-    live = tuple(name for name in options.live.split(",") if name)
-    figures = measure(max(1, options.runs), live)
-    if options.json:
-        json.dump(figures, sys.stdout, indent=2)
-        print()
-    else:
-        show(figures)
-
-
-if __name__ == "__main__":
-    main()
+@click.command()
+@click.option("--runs", type=click.IntRange(min=1), default=15, show_default=True, help="Runs of each kind.")
+@click.option("--live", default="", metavar="KERNEL,…", help="Boot these, for crosscheck_s.")
+@as_json
+def tables(runs: int, live: str, as_json: bool) -> None:
+    """Whole translation tables in bulk, beside one at a time; drgn and libaddrxlat where installed."""
+    printed(measure(runs, tuple(name for name in live.split(",") if name)), show, as_json)

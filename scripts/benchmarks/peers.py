@@ -52,7 +52,7 @@ def drgn_per_s(sample: Sample) -> float | None:
     inside = (sample.pas >= sample.base_pa) & (sample.pas < sample.base_pa + len(sample.memory) - 8)
     vas, pas = sample.vas[inside].tolist(), sample.pas[inside].tolist()
     if not vas:
-        raise SystemExit("bench-tables: no address of the sample leads into the tables' own memory")
+        raise SystemExit("scripts/bench tables: no address of the sample leads into the tables' own memory")
     with tempfile.NamedTemporaryFile(prefix="granule-core-") as core:
         core.write(_core(sample))
         core.flush()
@@ -62,7 +62,7 @@ def drgn_per_s(sample: Sample) -> float | None:
         for va, pa in zip(vas, pas, strict=True):
             at = pa - sample.base_pa
             if read(va, 8) != sample.memory[at : at + 8]:
-                raise SystemExit(f"bench-tables: drgn reads something else at {va:#x} than is at {pa:#x}")
+                raise SystemExit(f"scripts/bench tables: drgn does not read at {va:#x} what is at {pa:#x}")
         times = []
         for _ in range(ROUNDS):
             start_s = time.perf_counter()
@@ -80,7 +80,7 @@ def addrxlat_per_s(sample: Sample) -> float | None:
         work = Path(name)
         program = work / "bench"
         built = subprocess.run(
-            ["gcc", "-O2", str(HERE / "bench_addrxlat.c"), "-laddrxlat", "-o", str(program)],
+            ["gcc", "-O2", str(HERE / "addrxlat.c"), "-laddrxlat", "-o", str(program)],
             capture_output=True,
             check=False,
         )
@@ -94,7 +94,7 @@ def addrxlat_per_s(sample: Sample) -> float | None:
         )
     theirs = np.frombuffer(done.stdout, np.uint64)
     if not np.array_equal(theirs, sample.pas):
-        raise SystemExit("bench-tables: libaddrxlat's answers are not ours")
+        raise SystemExit("scripts/bench tables: libaddrxlat's answers are not ours")
     return len(sample.vas) / statistics.median(int(line) for line in done.stderr.split()) * 1e9
 
 

@@ -1,5 +1,5 @@
 /*
- * Translates addresses with libaddrxlat, for scripts/bench-tables to compare with.
+ * Translates addresses with libaddrxlat, for `scripts/bench tables` to compare with.
  *
  *   bench_addrxlat MEMORY BASE_PA ROOT_PA VAS ROUNDS
  *

@@ -1,4 +1,4 @@
-"""The figures of scripts/bench-selector, taken in turns in one run because machines drift.
+"""The figures of scripts/bench selector, taken in turns in one run because machines drift.
 
 plain_ms         start of QEMU to the kernel's first word on the console, of the kernel by itself
 stored_cost_ms   how much later that is from a combined Image, pair by pair
@@ -10,25 +10,23 @@ Figures are medians over the runs, of each kernel under by_kernel and of all abo
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import as_json, printed
 from harness.build.guest import MicroGuest
 from harness.build.selector import build_selector
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 from harness.deadline import Deadline
-from harness.errors import GranuleError
 from harness.kernels.combined import assemble
 from harness.kernels.kernel import Kernel
 from harness.kernels.store import KernelStore
@@ -153,26 +151,13 @@ def show(figures: dict[str, object]) -> None:
     console.print("; ".join(f"{name} {int(str(size)) / (1 << 20):.2f} MiB" for name, size in sizes.items()))
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="bench-selector", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=9, help="starts of each kind per kernel (default 9)")
-    parser.add_argument("--kernels", default="trimmed", help="what to combine (default trimmed)")
-    parser.add_argument("--cpu", default="neoverse-n1", help="QEMU's CPU model (default neoverse-n1)")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    options = parser.parse_args()
-    try:
-        figures = measure(tuple(options.kernels.split(",")), max(1, options.runs), options.cpu)
-    except GranuleError as error:
-        raise SystemExit(f"bench-selector: {error}") from error
-    if options.json:
-        json.dump(figures, sys.stdout, indent=2)
-        print()
-    else:
-        show(figures)
-
-
-if __name__ == "__main__":
-    main()
+@click.command()
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=9, show_default=True, help="Starts of each kind per kernel."
+)
+@click.option("--kernels", default="trimmed", show_default=True, help="What to combine.")
+@click.option("--cpu", default="neoverse-n1", show_default=True, help="QEMU's CPU model.")
+@as_json
+def selector(runs: int, kernels: str, cpu: str, as_json: bool) -> None:
+    """What a combined Image costs at start-up beside the kernel that it starts, stored and with LZ4."""
+    printed(measure(tuple(kernels.split(",")), runs, cpu), show, as_json)

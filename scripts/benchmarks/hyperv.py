@@ -1,4 +1,4 @@
-"""The figures of scripts/bench-hyperv: direct I/O in a guest, one block at a time.
+"""The figures of scripts/bench hyperv: direct I/O in a guest, one block at a time.
 
 mb_per_s        by the clock of this machine, the program's start included
 requests_per_s  commands that moved data
@@ -11,23 +11,22 @@ Every packet is checked as in the tests; the last line says what the checker fou
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import as_json, printed
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
 from harness.deadline import Deadline
-from harness.errors import GranuleError
 from harness.hyperv.checker import WireChecker
 from harness.hyperv.devices.storvsc import Storvsc
 from harness.hyperv.monitor import hyperv_setup
@@ -80,7 +79,7 @@ def guest(name: str) -> Iterator[tuple[Machine, Storvsc, WireChecker]]:
             yield machine, device, checkers[0]
 
 
-def measure(name: str) -> tuple[list[Figures], str]:
+def measure(name: str) -> dict[str, Any]:
     """The figures, and the checker's verdict."""
     figures: list[Figures] = []
     with guest(name) as (machine, device, checker):
@@ -94,7 +93,7 @@ def measure(name: str) -> tuple[list[Figures], str]:
                 took_s = time.monotonic() - start_s
                 requests = sum(device.pages.values()) - before
                 if not done.ok or not requests:
-                    raise SystemExit(f"bench-hyperv: probe ended with {done.status}: {done.text}")
+                    raise SystemExit(f"scripts/bench hyperv: probe ended with {done.status}: {done.text}")
                 ran_s, waited_s = (after - at for after, at in zip(thread_s("hyper-v"), cpu_s, strict=True))
                 figures.append({
                     "kernel": name, "kind": kind, "request_bytes": size,
@@ -104,11 +103,13 @@ def measure(name: str) -> tuple[list[Figures], str]:
                     "us_per_request": round(ran_s / requests * 1e6),
                 })  # fmt: skip
         report = checker.report()
-    return figures, f"{report.comparisons} comparisons, {len(report.findings)} findings"
+    verdict = f"{report.comparisons} comparisons, {len(report.findings)} findings"
+    return {"figures": figures, "checker": verdict}
 
 
-def show(figures: list[Figures], verdict: str) -> None:
+def show(measured: dict[str, Any]) -> None:
     """For people."""
+    figures = measured["figures"]
     table = Table()
     for column in figures[0]:
         table.add_column(column, justify="right")
@@ -116,29 +117,12 @@ def show(figures: list[Figures], verdict: str) -> None:
         table.add_row(*(str(value) for value in row.values()))
     console = Console()
     console.print(table)
-    console.print(verdict)
+    console.print(measured["checker"])
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="bench-hyperv", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--kernel", default="debian-16k", help="a kernel of the catalogue (default debian-16k)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    options = parser.parse_args()
-    try:
-        figures, verdict = measure(options.kernel)
-    except GranuleError as error:
-        raise SystemExit(f"bench-hyperv: {error}") from error
-    if options.json:
-        json.dump({"figures": figures, "checker": verdict}, sys.stdout, indent=2)
-        print()
-    else:
-        show(figures, verdict)
-
-
-if __name__ == "__main__":
-    main()
+@click.command()
+@click.option("--kernel", default="debian-16k", show_default=True, help="A kernel of the catalogue.")
+@as_json
+def hyperv(kernel: str, as_json: bool) -> None:
+    """Direct I/O through storvsc, one block at a time, every packet checked."""
+    printed(measure(kernel), show, as_json)

@@ -1,4 +1,4 @@
-"""The figures of scripts/bench-boot, taken side by side in one run because machines drift.
+"""The figures of scripts/bench boot, taken side by side in one run because machines drift.
 
 launch_to_shell_s   granule: start of QEMU to the shell's first word
 plain_qemu_s        the same kernel and initramfs under a bare QEMU command line
@@ -11,8 +11,6 @@ The first three are medians over the kernels of each kernel's median, which is u
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import socket
 import statistics
@@ -21,14 +19,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import as_json, printed
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
 from harness.deadline import Deadline
-from harness.errors import GranuleError
 from harness.kernels.kernel import Kernel
 from harness.kernels.store import KernelStore
 from harness.qemu.machine import Machine
@@ -71,7 +71,7 @@ def with_plain_qemu(spec: MachineSpec, qemu: Qemu) -> float:
             while READY not in seen:
                 data = ours.recv(4096)
                 if not data:
-                    raise SystemExit(f"bench-boot: plain QEMU ended with status {process.wait()}")
+                    raise SystemExit(f"scripts/bench boot: plain QEMU ended with status {process.wait()}")
                 seen += data
             return time.monotonic() - start_s
         finally:
@@ -90,14 +90,14 @@ def matrix() -> tuple[float, int]:
         seconds = time.monotonic() - start_s
         if done.returncode != 0:
             raise SystemExit(
-                f"bench-boot: the matrix did not pass, so it has no time:\n{done.stdout[-2000:]}"
+                f"scripts/bench boot: the matrix did not pass, so it has no time:\n{done.stdout[-2000:]}"
             )
         cells = load_report(Path(report) / "report.json").cells
     ordinary = [cell for cell in cells if cell.memory_mib == BASE_MEMORY_MIB]
     return seconds, max(int(cell.provenance["host memory, MiB at most"]) for cell in ordinary)
 
 
-def boot_figures(ours: dict[str, list[float]], plain: dict[str, list[float]]) -> dict[str, object]:
+def boot_figures(ours: dict[str, list[float]], plain: dict[str, list[float]]) -> dict[str, Any]:
     """The figures of the boots, in all and under `by_kernel`.
 
     Arguments: seconds of each run, by kernel, of granule and of bare QEMU.
@@ -120,7 +120,7 @@ def boot_figures(ours: dict[str, list[float]], plain: dict[str, list[float]]) ->
     return {**{figure: round(value, 3) for figure, value in overall.items()}, "by_kernel": rounded}
 
 
-def measure(runs: int) -> dict[str, object]:
+def measure(runs: int) -> dict[str, Any]:
     """All figures."""
     qemu = Qemu.find()
     ours: dict[str, list[float]] = {}
@@ -143,7 +143,7 @@ def measure(runs: int) -> dict[str, object]:
     }
 
 
-def show(figures: dict[str, object]) -> None:
+def show(figures: dict[str, Any]) -> None:
     """Print the figures as a table."""
     table = Table(box=None, title=f"{figures['machine']}; medians of {figures['runs']}", title_justify="left")
     for title in ("kernel", "granule, s", "plain QEMU, s", "ratio"):
@@ -158,24 +158,11 @@ def show(figures: dict[str, object]) -> None:
     console.print(f"host memory of an ordinary guest: {figures['guest_rss_mib']} MiB at most")
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="bench-boot", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=5, help="boots of each kind per kernel (default 5)")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    options = parser.parse_args()
-    try:
-        figures = measure(max(1, options.runs))
-    except GranuleError as error:
-        raise SystemExit(f"bench-boot: {error}") from error
-    if options.json:
-        json.dump(figures, sys.stdout, indent=2)
-        print()
-    else:
-        show(figures)
-
-
-if __name__ == "__main__":
-    main()
+@click.command()
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Boots of each kind per kernel."
+)
+@as_json
+def boot(runs: int, as_json: bool) -> None:
+    """From start to shell, beside plain QEMU; the three-size matrix; what a guest costs the host."""
+    printed(measure(runs), show, as_json)
