@@ -40,11 +40,12 @@ LEADER = (
     'read -r _ _ _ _ granule_group _ </proc/$$/stat; [ "$granule_group" = $$ ] || exec setsid sh -c "$1" sh; '
     'unset granule_group; eval "$1"'
 )
-# The grace is the serial agent's: see INTERRUPT_GRACE_MS in guests/programs/agent.c.
 KILL = (
-    "kill -INT -{pid}; n=0; while [ $n -lt 10 ] && kill -0 -{pid}; do sleep 0.1; n=$((n+1)); done; "
+    "kill -INT -{pid}; n=0; while [ $n -lt {grace_ds} ] && kill -0 -{pid}; do sleep 0.1; n=$((n+1)); done; "
     "kill -KILL -{pid}; true"
 )
+# In tenths of a second, the serial agent's: see INTERRUPT_GRACE_MS in guests/programs/agent.c.
+GRACE_DS = 10
 
 
 class Connection(Protocol):
@@ -283,7 +284,7 @@ class Stream:
         """Kill the command and what it started; says whether the guest was there to do so."""
         if not self._connection.is_open:
             return False
-        body = f"exec 2>/dev/null; {KILL.format(pid=self._pid)}" if self._pid else "true"
+        body = f"exec 2>/dev/null; {KILL.format(pid=self._pid, grace_ds=GRACE_DS)}" if self._pid else "true"
         try:
             with Stream(
                 self._connection, body, "an interrupt", Deadline.after(INTERRUPT_S),
