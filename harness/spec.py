@@ -109,6 +109,16 @@ class Firmware(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A raw disk image; `serial` is how the guest tells it from the others."""
+
+    path: Path
+    serial: str
+    read_only: bool = False
+    """Behind virtio-blk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperv:
     """What a machine has in addition for its kernel to believe that it is on Hyper-V."""
 
@@ -118,15 +128,12 @@ class Hyperv:
     """Kernels before 6.16 recognise Hyper-V by ACPI only."""
     vmbus: tuple[int, int] = (5, 3)
     """The newest version of VMBus that the host agrees to; kernels ask for older ones then."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """A raw disk image behind virtio-blk; `serial` is how the guest tells it from the others."""
-
-    path: Path
-    serial: str
-    read_only: bool = False
+    disks: tuple[Disk, ...] = ()
+    """Behind storvsc, each with a controller of its own."""
+    network: bool = False
+    """With an adapter of netvsc's, and the host of harness.hyperv.net at its other end."""
+    page_size: PageSize | None = None
+    """The kernel's, where what crosses the wire is to be judged by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,15 @@ start() {
 }
 
 modprobe virtio_net 2>/dev/null || : # built in, or missed in the next line
-ip link set eth0 up
+# On Hyper-V another card may have come first.
+card=eth0
+for device in /sys/class/net/*; do
+    driver=$(readlink "$device/device/driver") || continue
+    if [ "${driver##*/}" = virtio_net ]; then card=${device##*/}; fi
+done
+ip link set "$card" up
 # `replace` and not `add`: somebody may have been here before.
-ip addr replace 10.0.2.15/24 dev eth0
+ip addr replace 10.0.2.15/24 dev "$card"
 
 echo "$1" >keys/authorized_keys
 # It trusts no key that another user could have put there; the root of an initramfs is writable to all.

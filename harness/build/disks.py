@@ -14,11 +14,20 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from harness.build.disk_tools import failed, raise_for_host, run_tool, text_of
 from harness.cache import Cache
-from harness.errors import InfraError, ToolMissing
+from harness.errors import InfraError
 from harness.spec import Disk, PageSize
 
-__all__ = ["PATTERN_SHA256", "block_sizes_for", "check_ext4", "ext4_disk", "prepare_disks"]
+__all__ = [
+    "PATTERN_BYTES",
+    "PATTERN_SHA256",
+    "block_sizes_for",
+    "check_ext4",
+    "ext4_disk",
+    "pattern",
+    "prepare_disks",
+]
 
 # Sparse: it costs what is written. A journal takes 1024 blocks at least, and half of the file system at most.
 IMAGE_BYTES = 256 << 20
@@ -26,22 +35,17 @@ JOURNAL_BLOCKS = 1024
 # Not a multiple of any page or block size, so that the last block is partly used.
 PATTERN_BYTES = (1 << 20) + 3 * 4096 + 1234
 EXT4_BLOCK_LIMIT_BYTES = 1 << 16  # include/linux/ext4_fs: EXT4_MAX_BLOCK_SIZE
-TOOL_S = 60
 IMAGE_FORMAT = 1  # part of the cache key: raise it when the recipe below changes
-# What e2fsprogs say (strerror(3)) when it is this host that failed them, and never of a bad image.
-HOST_FAULT = re.compile(
-    r"No space left on device|Disk quota exceeded|Cannot allocate memory|Memory allocation failed"
-    r"|Too many open files|Input/output error|Permission denied|No such file or directory"
-)
 # e2fsck(8), EXIT CODE, is a sum: 1, 2 and 4 speak of the file system, and 8 too when its superblock is gone.
 E2FSCK_OF_IMAGE = 1 | 2 | 4 | 8
 
 
-def _pattern() -> bytes:
+def pattern() -> bytes:
+    """The content of the file that the images begin with."""
     return random.Random(0).randbytes(PATTERN_BYTES)  # noqa: S311 - content to compare, not a secret
 
 
-PATTERN_SHA256 = hashlib.sha256(_pattern()).hexdigest()
+PATTERN_SHA256 = hashlib.sha256(pattern()).hexdigest()
 
 
 def block_sizes_for(page: PageSize) -> tuple[int, ...]:
@@ -60,8 +64,8 @@ def ext4_disk(cache: Cache, block_bytes: int) -> Disk:
 
 def _make_ext4(image: Path, block_bytes: int) -> None:
     with tempfile.TemporaryDirectory(dir=image.parent) as root:
-        Path(root, "pattern").write_bytes(_pattern())
-        done = _run(
+        Path(root, "pattern").write_bytes(pattern())
+        done = run_tool(
             *("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(block_bytes), "-N", "64", "-I", "256"),
             *("-O", "^resize_inode,^metadata_csum_seed,^orphan_file"),
             *("-U", "6772616e-756c-6500-0000-000000000001"),
@@ -70,7 +74,7 @@ def _make_ext4(image: Path, block_bytes: int) -> None:
             *("-d", root, str(image), str(IMAGE_BYTES // block_bytes)),
         )
     if done.returncode != 0:
-        raise _failed("mke2fs", done)
+        raise failed("mke2fs", done)
 
 
 def prepare_disks(cache: Cache, page: PageSize) -> tuple[Disk, ...]:
@@ -91,12 +95,12 @@ def check_ext4(path: str, copy: str) -> str:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         raise InfraError(f"cannot open the guest's disk {path} to check it: {error.strerror}") from error
-    done = _run("e2fsck", "-f", "-n", path)
+    done = run_tool("e2fsck", "-f", "-n", path)
     if done.returncode & ~E2FSCK_OF_IMAGE:  # and a signal's negative number
-        raise _failed("e2fsck", done)
+        raise failed("e2fsck", done)
     if done.returncode != 0:
-        _raise_for_host("e2fsck", done)
-        return f"e2fsck: {(_text(done.stdout) + _text(done.stderr)).strip()[-300:]}"
+        raise_for_host("e2fsck", done)
+        return f"e2fsck: {(text_of(done.stdout) + text_of(done.stderr)).strip()[-300:]}"
     size_bytes = _size_of(path, copy)
     if size_bytes is None:
         return f"{copy} is not there, or is no regular file"
@@ -110,46 +114,15 @@ def check_ext4(path: str, copy: str) -> str:
 
 def _size_of(path: str, name: str) -> int | None:
     """The length in bytes of a regular file in an image; None where there is no such file."""
-    said = _text(_debugfs(f"stat {name}", path).stdout)
+    said = text_of(_debugfs(f"stat {name}", path).stdout)
     found = re.search(r"^User:.*\bSize: (\d+)$", said, re.MULTILINE)
     return int(found[1]) if found and re.search(r"\bType: regular\b", said) else None
 
 
 def _debugfs(request: str, path: str) -> subprocess.CompletedProcess[bytes]:
     """Ask debugfs, which ends with 0 whatever happened: what went wrong is on stderr, with its version."""
-    done = _run("debugfs", "-R", request, path)
+    done = run_tool("debugfs", "-R", request, path)
     if done.returncode != 0:
-        raise _failed("debugfs", done)
-    _raise_for_host("debugfs", done)
+        raise failed("debugfs", done)
+    raise_for_host("debugfs", done)
     return done
-
-
-def _run(tool: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    # e2fsprogs live in sbin, which is not on an ordinary user's PATH in Debian. debugfs may start a pager.
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBUGFS_PAGER": "__none__"}
-    try:
-        return subprocess.run(
-            (tool, *arguments), capture_output=True, check=False, timeout=TOOL_S, env=environment,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise ToolMissing(tool, package="e2fsprogs") from None
-    except OSError as error:
-        raise InfraError(f"{tool} cannot be run: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise InfraError(f"{tool} did not end within {TOOL_S} s") from error
-
-
-def _raise_for_host(tool: str, done: subprocess.CompletedProcess[bytes]) -> None:
-    if HOST_FAULT.search(_text(done.stderr)):
-        raise _failed(tool, done)
-
-
-def _failed(tool: str, done: subprocess.CompletedProcess[bytes]) -> InfraError:
-    said = _text(done.stderr).strip()[-300:] or "nothing on stderr"
-    return InfraError(f"{tool} failed on this host with status {done.returncode} and said: {said}")
-
-
-def _text(output: bytes) -> str:
-    return output.decode("utf-8", "replace")

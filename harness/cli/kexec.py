@@ -35,7 +35,7 @@ FIRST_CHECKS: Final = ("page-size",)
 HOP_CHECKS: Final = ("page-size", "user-tables", "kernel-tables")
 # A capture kernel has the reserved memory only, and user-tables fills more with its mappings.
 CAPTURE_CHECKS: Final = ("page-size", "kernel-tables")
-NOT_OURS: Final = ("kernels", "page_sizes")
+NOT_OURS: Final = ("kernels", "page_sizes", "platforms")
 
 
 def _machine(command: Any) -> Any:

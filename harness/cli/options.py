@@ -24,9 +24,9 @@ from harness.matrix.guests import Guests
 from harness.matrix.post_mortem import DEFAULT_LIMIT
 from harness.matrix.run import Bench
 from harness.qemu.probe import Qemu
-from harness.smoke import CHECKS, Check
+from harness.smoke import CHECKS, HYPERV_CHECKS, Check
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.spec import Accel, Feature, PageSize
+from harness.spec import Accel, Feature, PageSize, Platform
 
 __all__ = [
     "Setting",
@@ -58,6 +58,9 @@ _OPTIONS = (
     click.option("--with", "features", metavar="FEATURE,…", multiple=True,
                  help="What QEMU's machine has only when asked: el2 (kernels then run at EL2, with VHE where "
                       "the CPU has it), mte (tag memory, for CPU models with MTE)."),
+    click.option("--platform", "platforms", metavar="PLATFORM,…", multiple=True, default=("virt",),
+                 help="virt, or hyperv: the kernel finds itself on Hyper-V, with VMBus, storvsc and netvsc "
+                      "(docs/hyperv.md). TCG only, and every guest is booted. Default: virt."),
     click.option("--timeout", "timeout_s", type=click.FloatRange(1), metavar="SECONDS",
                  help="For each cell. Default: scaled to the accelerator and the CPU model."),
     click.option("--modules", type=FILE, help="With a kernel file: its lib/modules/RELEASE directory."),
@@ -137,13 +140,16 @@ def parse_words(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_checks(values: tuple[str, ...]) -> tuple[Check, ...]:
-    """The named checks in the order they run, all for no name; raises UsageError for an unknown one."""
+    """The named checks in the order they run, CHECKS for no name; raises UsageError for an unknown one."""
     names = set(parse_words(values))
-    unknown = names - {check.name for check in CHECKS}
+    if not names:
+        return CHECKS
+    every = (*HYPERV_CHECKS, *CHECKS)
+    unknown = names - {check.name for check in every}
     if unknown:
-        known = ", ".join(check.name for check in CHECKS)
+        known = ", ".join(check.name for check in every)
         raise UsageError(f"there is no check '{sorted(unknown)[0]}'; there are {known}")
-    return tuple(check for check in CHECKS if not names or check.name in names)
+    return tuple(check for check in every if check.name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +195,8 @@ class Setting:
                 boot_time=options["boot_time"],
                 cmdline=options["cmdline"],
                 features=tuple(dict.fromkeys(map(Feature.parse, parse_words(options["features"])))),
+                platforms=tuple(dict.fromkeys(map(Platform.parse, parse_words(options["platforms"]))))
+                or (Platform.VIRT,),
                 kernel_options=tuple(words),
                 command=command or ((program(), "smoke"), ()),
             ),

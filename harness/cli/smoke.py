@@ -23,7 +23,7 @@ from harness.report import write_reports
 from harness.report.bundle import FAILED, claim_directory, keep_bundles
 from harness.report.progress import Progress
 from harness.report.terminal import make_console, print_result
-from harness.smoke import CHECKS
+from harness.smoke import CHECKS, HYPERV_CHECKS
 from harness.verdict import MatrixResult
 
 __all__ = ["run_and_report", "smoke"]
@@ -76,8 +76,9 @@ def smoke(
     source. Reports go to granule-report/; a cell that fails keeps its console and command line there.
     """
     if list_checks:
-        for check in CHECKS:
-            click.echo(f"{check.name:16} {check.about}")
+        for check in (*CHECKS, *HYPERV_CHECKS):
+            only = "" if check.platform is None else f" [--platform {check.platform.value}]"
+            click.echo(f"{check.name:16} {check.about}{only}")
         return
     if list_ways:
         click.echo(f"{BY_SIZE:16} each page size by its name: the size asked for")

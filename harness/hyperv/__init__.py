@@ -10,6 +10,7 @@
     wirelog     what a checker of the wire sees
     scsi/       a SCSI disk
     devices/    the devices
+    peripherals those of a machine's spec
     monitor, smccc, host       the EL2 monitor, its calls, and the thread that answers them
     firmware/   ACPI tables, EFI hand-off, device tree
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from harness.determinism.conditions import Conditions
 from harness.linux.pagesize_option import option
 from harness.matrix.asking import BY_SIZE, Asking
-from harness.smoke import CHECKS, Check
+from harness.smoke import CHECKS, Check, checks_on
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.spec import Accel, Feature, PageSize
+from harness.spec import Accel, Feature, PageSize, Platform
 
 __all__ = ["Cell", "Request", "check_groups"]
 
@@ -29,7 +29,9 @@ class Request:
     accel: Accel = Accel.AUTO
     vcpus: int = 2
     features: tuple[Feature, ...] = ()
+    platforms: tuple[Platform, ...] = (Platform.VIRT,)
     checks: tuple[Check, ...] = CHECKS
+    """CHECKS: all that there are for a cell's platform."""
     timeout_s: float | None = None
     """Per cell, where the default is not wanted."""
     force: bool = False
@@ -64,6 +66,7 @@ class Cell:
     memory_mib: int
     checks: tuple[Check, ...] = field(repr=False)
     features: tuple[Feature, ...] = ()
+    platform: Platform = Platform.VIRT
     timeout_s: float | None = None
     force: bool = False
     boot_time: bool = False
@@ -92,6 +95,7 @@ class Cell:
         if self.memory_mib != BASE_MEMORY_MIB:
             parts.append(f"{self.memory_mib}m")
         parts += [feature.value for feature in self.features]
+        parts += [self.platform.value] if self.platform is not Platform.VIRT else []
         if self.asking is not None:
             parts.append(self.asking.name)
         if self.exact is not None:
@@ -106,6 +110,8 @@ class Cell:
     @property
     def cold(self) -> str:
         """Why its guest is not to be a clone; empty where it may be one."""
+        if self.platform is Platform.HYPERV:
+            return "the other ends of its VMBus channels live in this process and are in no template"
         return "" if self.asking is None else "what the kernel makes of its command line is tested"
 
     @property
@@ -130,13 +136,14 @@ class Cell:
         words += ["--timeout", f"{self.timeout_s:g}"] if self.timeout_s is not None else []
         if self.features:
             words += ["--with", ",".join(feature.value for feature in self.features)]
+        words += ["--platform", self.platform.value] if self.platform is not Platform.VIRT else []
         words += ["--cmdline", self.cmdline] if self.cmdline else []
         words += self.kernel_options
         if self.exact is not None:
             seeded = self.exact.kaslr or self.explored
             words += ["--deterministic", *((str(self.exact.seed.value),) if seeded else ())]
             words += ["--explore", "1"] if self.explored else []
-        if self.checks != CHECKS and not after:
+        if self.checks != checks_on(self.platform) and not after:
             words += ["--check", ",".join(check.name for check in self.checks)]
         return shlex.join([*words, *after])
 

@@ -13,11 +13,13 @@ from harness.kernels.catalogue import CatalogueKernel
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore, is_path
 from harness.linux.pagesize_option import OPTION
+from harness.matrix import on_hyperv
 from harness.matrix.asking import BY_SIZE, LACKING, Asking, askings_for
 from harness.matrix.cell import Cell, Request, check_groups
 from harness.matrix.exact import NEVER_EXACT
 from harness.qemu.probe import CpuModel, resolve_accel
-from harness.spec import Accel, PageSize
+from harness.smoke import checks_on
+from harness.spec import Accel, PageSize, Platform
 from harness.verdict import Skipped
 
 __all__ = ["DEFAULT_KERNELS", "CpuModels", "Plan", "plan"]
@@ -59,6 +61,9 @@ class _Candidate:
     sizes: tuple[PageSize, ...]
     is_boot_time: bool = False
     is_file: bool = False
+    platform: Platform = Platform.VIRT
+    lacks_hyperv: str = ""
+    """Why it cannot be on Hyper-V, where that is known before it is here."""
 
 
 def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside | None = None) -> Plan:
@@ -69,15 +74,21 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
             "the kernels of the catalogue bring their own"
         )
     _raise_if_not_exact(request)
-    # Instructions are counted under TCG only.
-    accel = Accel.TCG if request.exact else resolve_accel(request.accel)
+    on_hyperv.raise_if_impossible(request)
+    # Instructions are counted under TCG only, and under KVM the EL2 that a monitor needs is the host's.
+    only_tcg = request.exact or Platform.HYPERV in request.platforms
+    accel = Accel.TCG if only_tcg else resolve_accel(request.accel)
     if request.features and accel is Accel.KVM:
         raise UsageError("--with is for machines that QEMU emulates: under KVM a guest has its host's")
     cpus = request.cpus or ("host" if accel is Accel.KVM else DEFAULT_CPU,)
     models = {cpu: qemu.cpu_model(cpu, accel) for cpu in cpus}
     cells: list[Cell] = []
     skipped: list[Skipped] = []
-    pairs = tuple(_pairs(request, store, beside))
+    pairs = tuple(
+        (replace(candidate, platform=platform), size, absent or _no_check(request, platform))
+        for platform in request.platforms
+        for candidate, size, absent in _pairs(request, store, beside, platform)
+    )
     for candidate, size, absent in pairs:
         if candidate.is_boot_time and BY_SIZE not in request.askings:
             continue
@@ -86,7 +97,8 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
                 absent or _mismatch(candidate, size) or _no_granule(candidate, size, cpu, model, qemu, accel)
             )
             if reason and not (request.force and not absent):
-                skipped.append(Skipped(id=f"{size.token}-{candidate.name}-{cpu}", reason=reason))
+                on = "" if candidate.platform is Platform.VIRT else f"-{candidate.platform.value}"
+                skipped.append(Skipped(id=f"{size.token}-{candidate.name}-{cpu}{on}", reason=reason))
                 continue
             cells += _cells(candidate, size, cpu, accel, request)
     chosen_at_boot = tuple(dict.fromkeys(one for one, _, _ in pairs if one.is_boot_time))
@@ -112,17 +124,18 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
 
 
 def _pairs(
-    request: Request, store: KernelStore, beside: Beside | None
+    request: Request, store: KernelStore, beside: Beside | None, platform: Platform
 ) -> Iterator[tuple[_Candidate, PageSize, str]]:
     """Each kernel with each page size it is asked for, and why there is none of that size (or nothing)."""
     if not request.kernels:
+        defaults = on_hyperv.DEFAULT_KERNELS if platform is Platform.HYPERV else DEFAULT_KERNELS
         for size in request.page_sizes or tuple(PageSize):
-            yield _Candidate(name=DEFAULT_KERNELS[size], sizes=(size,)), size, ""
+            yield _Candidate(name=defaults[size], sizes=(size,)), size, ""
         return
     for name in request.kernels:
         members = () if is_path(name, store.catalogue) else store.catalogue.expand(name)
         if members and members[0].name != name:
-            yield from _family(name, members, request)
+            yield from _family(name, members, request, store)
             continue
         candidate = _candidate(name, members, request, store, beside)
         for size in request.page_sizes or candidate.sizes:
@@ -140,10 +153,12 @@ def _candidate(
     if members:
         only, is_boot_time = members[0].page_size, members[0].page_size is None
         held = [store.catalogue.find(member).page_size for member in members[0].members]
+        lacks_hyperv = on_hyperv.lacks_drivers_by_catalogue(members[0], store.catalogue)
     else:
         kernel = store.get(name, beside=beside)
         only, is_boot_time = kernel.page_size, kernel.is_boot_time
         held = [member.page_size for member in kernel.members]
+        lacks_hyperv = on_hyperv.lacks_drivers(kernel)
     if request.boot_time is not None:
         is_boot_time = request.boot_time
     if only is None and not is_boot_time and not request.page_sizes:
@@ -157,16 +172,21 @@ def _candidate(
         sizes=tuple(size for size in PageSize if size in known) or tuple(PageSize),
         is_boot_time=is_boot_time,
         is_file=not members,
+        lacks_hyperv=lacks_hyperv,
     )
 
 
 def _family(
-    family: str, members: tuple[CatalogueKernel, ...], request: Request
+    family: str, members: tuple[CatalogueKernel, ...], request: Request, store: KernelStore
 ) -> Iterator[tuple[_Candidate, PageSize, str]]:
     by_size = {member.page_size: member.name for member in members}
+    lacking = {
+        member.name: on_hyperv.lacks_drivers_by_catalogue(member, store.catalogue) for member in members
+    }
     for size in request.page_sizes or tuple(size for size in PageSize if size in by_size):
         absent = "" if size in by_size else f"there is no {size.label} kernel among '{family}'"
-        yield _Candidate(name=by_size.get(size, family), sizes=(size,)), size, absent
+        name = by_size.get(size, family)
+        yield _Candidate(name=name, sizes=(size,), lacks_hyperv=lacking.get(name, "")), size, absent
 
 
 def _short(request: Request) -> Request:
@@ -175,7 +195,18 @@ def _short(request: Request) -> Request:
     return replace(request, checks=telling or request.checks)
 
 
+def _no_check(request: Request, platform: Platform) -> str:
+    """Why a platform has no cell although checks were named; empty where it has."""
+    if not request.checks or checks_on(platform, request.checks):
+        return ""
+    names = ", ".join(check.name for check in request.checks)
+    only = next(check.platform.value for check in request.checks if check.platform is not None)
+    return f"{names}: {'a check' if len(request.checks) == 1 else 'checks'} for --platform {only} only"
+
+
 def _mismatch(candidate: _Candidate, size: PageSize) -> str:
+    if candidate.platform is Platform.HYPERV and candidate.lacks_hyperv:
+        return candidate.lacks_hyperv
     if size in candidate.sizes:
         return ""
     has = " and ".join(one.label for one in candidate.sizes)
@@ -210,7 +241,7 @@ def _cells(
     asking: Asking | None = None,
 ) -> Iterator[Cell]:
     left_out: tuple[tuple[str, str], ...] = ()
-    asked = request.checks
+    asked = checks_on(candidate.platform, request.checks)
     if request.exact:
         left_out = tuple((one.name, NEVER_EXACT[one.name]) for one in asked if one.name in NEVER_EXACT)
         asked = tuple(one for one in asked if one.name not in NEVER_EXACT)
@@ -230,6 +261,7 @@ def _cells(
                 asking=asking,
                 cmdline=request.cmdline,
                 features=request.features,
+                platform=candidate.platform,
                 allowed_taint=request.allowed_taint,
                 kernel_options=request.kernel_options if candidate.is_file else (),
                 command=request.command,

@@ -85,6 +85,7 @@ class Record:
             console=self.console,
             is_boot_time=cell.boot_time,
             asking="" if cell.asking is None else cell.asking.name,
+            platform=cell.platform,
             diagnosis=self.diagnosis,
             provenance={**self.provenance, **({"snapshot": self.snapshot} if self.snapshot else {})},
         )
@@ -110,4 +111,5 @@ def cell_without_guest(cell: Cell, reason: str) -> CellResult:
         console="",
         is_boot_time=cell.boot_time,
         asking="" if cell.asking is None else cell.asking.name,
+        platform=cell.platform,
     )

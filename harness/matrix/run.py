@@ -7,13 +7,22 @@ import shlex
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.build.disks import prepare_disks
 from harness.build.guest import MicroGuest
+from harness.build.scsi_disks import scsi_disks
 from harness.cache import Cache
 from harness.deadline import Deadline
-from harness.errors import CommandTimeout, DeadlineExceeded, GranuleError, GuestGone, InfraError
+from harness.errors import (
+    CommandTimeout,
+    DeadlineExceeded,
+    GranuleError,
+    GuestGone,
+    InfraError,
+    UsageError,
+)
+from harness.hyperv.monitor import hyperv_setup
 from harness.kernels.kernel import Kernel
 from harness.linux.kconfig import read_config
 from harness.linux.klog import harmless
@@ -23,6 +32,7 @@ from harness.matrix.cell import Cell
 from harness.matrix.diagnosis import diagnose
 from harness.matrix.guests import BringUp, Guests
 from harness.matrix.judge import judge_gone, kernel_log
+from harness.matrix.on_hyperv import lacks_drivers
 from harness.matrix.patience import Patience
 from harness.matrix.post_mortem import PostMortem
 from harness.matrix.record import CellEnded, Record
@@ -30,8 +40,9 @@ from harness.qemu.machine import CLEAN_END, Machine
 from harness.qemu.placing import refuse_small_memory
 from harness.qemu.probe import Qemu
 from harness.smoke.evidence import Evidence
+from harness.smoke.hyperv import wire
 from harness.smoke.subject import Subject
-from harness.spec import MachineSpec, PageSize, Wire
+from harness.spec import Hyperv, MachineSpec, PageSize, Platform, Wire
 from harness.verdict import CellResult, CheckResult, Verdict
 
 __all__ = ["Bench", "expect_page_size", "machine_spec", "power_off", "run_cell", "subject_of"]
@@ -83,9 +94,23 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         disks=prepare_disks(bench.cache, cell.page_size) if cell.exact is None else (),
         wire=Wire() if cell.exact is None else None,
         exact=cell.exact,
+        hyperv=_hyperv(cell, kernel, bench) if cell.platform is Platform.HYPERV else None,
     )
     refuse_small_memory(spec)
     return spec
+
+
+def _hyperv(cell: Cell, kernel: Kernel, bench: Bench) -> Hyperv:
+    """What makes a machine Hyper-V; raises UsageError for a kernel that would not look for it."""
+    lacking = lacks_drivers(kernel.running(cell.page_size))
+    if lacking and not cell.force:
+        raise UsageError(lacking)
+    return replace(
+        hyperv_setup(bench.cache),
+        disks=scsi_disks(bench.cache),
+        network=True,
+        page_size=cell.page_size,
+    )
 
 
 def subject_of(
@@ -210,6 +235,8 @@ def _judge_end(machine: Machine, gone: str, cell: Cell, record: Record, on_check
         judge_gone(events, gone, record)
     if record.boot_s is not None:
         _add(kernel_log(events, log, record.tainted, cell.allowed_taint), record, on_check)
+    if machine.hyperv is not None:
+        _add(wire(machine.hyperv, came_up=record.boot_s is not None and not gone), record, on_check)
 
 
 def _complains(machine: Machine, record: Record, cell: Cell) -> bool:
@@ -276,6 +303,9 @@ def power_off(machine: Machine, deadline: Deadline) -> CheckResult:
     evidence = Evidence()
     seen = machine.power_off(deadline)
     evidence.equal("QEMU's reason for ending after `poweroff`", CLEAN_END, seen)
+    if machine.hyperv is not None and machine.hyperv.asked_to_power_off:
+        statuses = machine.hyperv.standard.shutdown.statuses
+        evidence.equal("the guest's answer to the host's request to power off", [0], statuses)
     return evidence.result("power-off", time.monotonic() - start_s)
 
 

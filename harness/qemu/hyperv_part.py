@@ -14,9 +14,11 @@ from harness.channel.qmp import Qmp
 from harness.deadline import Deadline
 from harness.errors import ChannelError, DeadlineExceeded, UsageError
 from harness.hyperv.channel import Device
+from harness.hyperv.checker import WireChecker
 from harness.hyperv.host import Host
 from harness.hyperv.layout import MAX_VCPUS, Layout
 from harness.hyperv.memory import GuestMemory
+from harness.hyperv.peripherals import Peripherals
 from harness.hyperv.placement import SEED_BYTES, Boot, place
 from harness.hyperv.wire.numbers import VmbusVersion
 from harness.spec import Accel, MachineSpec
@@ -33,12 +35,29 @@ RETRY_S = 0.002
 class GuestHost(Host):
     """The host of one machine's guest, with what ties it to QEMU."""
 
+    peripherals: Peripherals
+    """What the machine's spec has on the bus."""
+    checker: WireChecker | None = None
+    """Judges the wire, where the spec says by which page size."""
+    asked_to_power_off = False
+
     def go(self, qmp: Qmp) -> None:
         """Begin to serve, and let the vCPUs run that QEMU was started without."""
         deadline = Deadline.after(MONITOR_S)
         vcpus = qmp.execute("query-cpus-fast", deadline)
         self.begin(vcpu["qom-path"] for vcpu in sorted(vcpus, key=lambda each: int(each["cpu-index"])))
         qmp.execute("cont", deadline)
+
+    def close(self) -> None:
+        """End the thread and let go of guest memory and disks; safe to call again."""
+        super().close()
+        self.peripherals.close()
+
+    def ask_to_power_off(self) -> bool:
+        """Have the shutdown service ask the guest to; False where the guest has no driver that is ready."""
+        with self.locked():
+            self.asked_to_power_off = self.standard.shutdown.ask()
+        return self.asked_to_power_off
 
     @contextlib.contextmanager
     def stopped(self, qmp: Qmp, gdb: Gdbstub, deadline: Deadline) -> Iterator[None]:
@@ -99,6 +118,12 @@ def make_host(
         firmware=spec.hyperv.firmware, vcpus=spec.vcpus, seed=secrets.token_bytes(SEED_BYTES),
     )  # fmt: skip
     place(memory, layout, boot)
-    return GuestHost(
-        memory, layout, spec.vcpus, devices, doorbell=lines["doorbell"], qtest=lines["qtest"], maximum=maximum
-    )
+    peripherals = Peripherals(spec.hyperv)
+    host = GuestHost(
+        memory, layout, spec.vcpus, (*peripherals.devices, *devices),
+        doorbell=lines["doorbell"], qtest=lines["qtest"], maximum=maximum,
+    )  # fmt: skip
+    host.peripherals = peripherals
+    if spec.hyperv.page_size is not None:
+        host.checker = WireChecker(host.log, memory, spec.hyperv.page_size.bytes)
+    return host

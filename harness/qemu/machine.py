@@ -239,9 +239,16 @@ class Machine:
         return self.process.exit_status() == 0 and self._how_it_ended() == CLEAN_END
 
     def power_off(self, deadline: Deadline) -> str:
-        """Have the guest power itself off; returns QEMU's reason for ending, CLEAN_END if clean."""
+        """Have the guest power itself off; returns QEMU's reason for ending, CLEAN_END if clean.
+
+        On Hyper-V the host asks it to, where the guest has the driver for that.
+        """
         with contextlib.suppress(ChannelError):
-            self.shell.run("sync; exec poweroff -f", deadline)
+            if self.hyperv is None or not self.hyperv.standard.shutdown.is_ready:
+                self.shell.run("sync; exec poweroff -f", deadline)
+            else:
+                self.shell.run("sync", deadline)
+                self.hyperv.ask_to_power_off()
         status = self.process.wait(deadline)
         # QEMU's end of the console is closed: what the kernel said last is on its way, and then nothing.
         self.console.drain(LAST_WORDS_LIMIT_S, LAST_WORDS_LIMIT_S)

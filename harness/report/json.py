@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from harness.determinism.record import RunRecord
 from harness.errors import UsageError
-from harness.spec import PageSize
+from harness.spec import PageSize, Platform
 from harness.verdict import CellResult, CheckResult, Finding, MatrixResult, Skipped, Verdict
 
 __all__ = ["SCHEMA", "SCHEMA_VERSION", "load_report", "render_json"]
@@ -70,6 +70,7 @@ def _cell(cell: CellResult) -> dict[str, Any]:
         "provenance": cell.provenance,
         "is_boot_time": cell.is_boot_time,
         "asking": cell.asking,
+        "platform": cell.platform.value,
         "exact": None if cell.exact is None else cell.exact.to_json(),
     }
 
@@ -170,8 +171,16 @@ class _Reader:
             # Reports of before there were boot-time kernels have neither.
             is_boot_time=cell.get("is_boot_time") is True,
             asking=self._str({"asking": "", **cell}, "asking", place),
+            # Reports of before there was another have none.
+            platform=self._platform({"platform": Platform.VIRT.value, **cell}, place),
             exact=self._exact(cell, place),
         )
+
+    def _platform(self, cell: dict[str, Any], place: str) -> Platform:
+        try:
+            return Platform(cell.get("platform"))
+        except ValueError:
+            raise self._wrong(f"{place}platform", "one of " + ", ".join(p.value for p in Platform)) from None
 
     def _exact(self, cell: dict[str, Any], place: str) -> RunRecord | None:
         # Reports of before there were such runs do not have it.

@@ -56,6 +56,7 @@ def _suite(root: ET.Element, cell: CellResult) -> None:
         "kernel": cell.kernel,
         "cpu": cell.cpu,
         "accel": cell.accel,
+        "platform": cell.platform.value,
         "verdict": cell.verdict.value,
         "rerun": cell.rerun,
         "bundle": cell.bundle,

@@ -42,7 +42,7 @@ def pairs_of(result: MatrixResult) -> tuple[Pair, ...]:
 
 
 def _machine(cell: CellResult) -> tuple[object, ...]:
-    return cell.page_size_asked, cell.cpu, cell.accel, cell.vcpus, cell.memory_mib
+    return cell.page_size_asked, cell.cpu, cell.accel, cell.vcpus, cell.memory_mib, cell.platform
 
 
 def _verdicts(cell: CellResult) -> dict[str, str]:

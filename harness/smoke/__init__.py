@@ -1,11 +1,15 @@
 """The smoke checks: what a kernel must do, asked of a live guest at one page size.
 
-`CHECKS` is the table of them, in the order they run. A check is a function of a `Subject` (the guest) and
-an `Evidence` (what it is to compare); the pytest matrix and `granule smoke` run the same ones.
+`CHECKS` is the table of them, in the order they run; `HYPERV_CHECKS` run before them on that platform. A
+check is a function of a `Subject` (the guest) and an `Evidence` (what it is to compare); the pytest matrix
+and `granule smoke` run the same ones.
 """
 
 from harness.smoke.check import Check
 from harness.smoke.devices import block, hotplug, modules, network
+from harness.smoke.hyperv import utils, vmbus
+from harness.smoke.hyperv_disk import storvsc
+from harness.smoke.hyperv_network import netvsc
 from harness.smoke.kernel_tables import kernel_tables
 from harness.smoke.login import ssh
 from harness.smoke.memory import (
@@ -21,9 +25,9 @@ from harness.smoke.memory import (
 )
 from harness.smoke.page_size import page_size
 from harness.smoke.user_tables import user_tables
-from harness.spec import PageSize
+from harness.spec import PageSize, Platform
 
-__all__ = ["CHECKS", "Check"]
+__all__ = ["CHECKS", "HYPERV_CHECKS", "Check", "checks_on"]
 
 # A PMD maps 512 MiB at 64K. The buddy allocator's pageblocks are as large, and the kernel image, memblock's
 # reservations and unmovable memory claim one each: measured, none is to be had with four, and one always is
@@ -50,3 +54,17 @@ CHECKS = (
     # Last: what the others did to the tables is looked at too.
     Check(run=kernel_tables, required=True, tells_page_size=True),
 )
+
+HYPERV_CHECKS = (
+    Check(run=vmbus, platform=Platform.HYPERV, required=True),
+    Check(run=storvsc, platform=Platform.HYPERV),
+    Check(run=netvsc, platform=Platform.HYPERV),
+    Check(run=utils, label="hv-utils", platform=Platform.HYPERV),
+)
+
+
+def checks_on(platform: Platform, asked: tuple[Check, ...] = CHECKS) -> tuple[Check, ...]:
+    """Those of `asked` that are for a platform, in the order they run; CHECKS stands for all."""
+    if asked == CHECKS:
+        asked = (*HYPERV_CHECKS, *CHECKS)
+    return tuple(check for check in asked if check.platform in (None, platform))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
-from harness.spec import PageSize
+from harness.spec import PageSize, Platform
 from harness.verdict import CheckResult
 
 __all__ = ["BASE_MEMORY_MIB", "Check"]
@@ -31,6 +31,8 @@ class Check:
     """It runs also in cells that try only how a boot-time kernel is asked for its page size."""
     memory_mib: Mapping[PageSize, int] = field(default_factory=dict)
     """Guest RAM it needs where the ordinary cell's is too little; such checks get a cell of their own."""
+    platform: Platform | None = None
+    """The only one that it is for; None: it is for all."""
     logs_in: bool = False
     """It goes in by SSH: the server for that is had before any guest is started."""
 

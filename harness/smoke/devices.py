@@ -10,12 +10,17 @@ from harness.linux.release import at_least
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Presence, Subject
 
-__all__ = ["block", "cpu_list", "hotplug", "modules", "network"]
+__all__ = ["block", "copy_pattern", "cpu_list", "hotplug", "last_words", "modules", "network"]
 
 # One that fits a page and a frame, one that fills a frame, one that needs several of either.
 PING_BYTES = (56, 1400, 9000)
 PINGS = 3
 TCP_BYTES = 1 << 20
+# On Hyper-V there are two cards, and either may have come first.
+VIRTIO_CARD = (
+    "for d in /sys/class/net/*; do "
+    '[ "$(basename "$(readlink -f "$d/device/driver")")" = virtio_net ] && card=$(basename "$d"); done'
+)
 # Linux 6.19 lets ext4 have blocks larger than a page ("ext4: enable block size larger than page size").
 LARGE_BLOCKS_SINCE = (6, 19)
 
@@ -42,9 +47,18 @@ def _mount(block_bytes: int, options: str = "") -> str:
 def _use_file_system(subject: Subject, evidence: Evidence, block_bytes: int) -> None:
     what = f"ext4 with {block_bytes}-byte blocks"
     done = subject.sh(_mount(block_bytes))
-    if not evidence.holds(what, done.ok, wanted="mounted", seen=_last_words(done)):
+    if not evidence.holds(what, done.ok, wanted="mounted", seen=last_words(done)):
         return
-    # The pattern was laid down by the host; reading it back past the page cache tests both directions.
+    copy_pattern(subject, evidence, what)
+    done = subject.sh("umount /mnt")
+    evidence.holds(what, done.ok, wanted="unmounted", seen=last_words(done))
+    problem = check_ext4(subject.machine.disk_path(f"ext4-{block_bytes}"), "/copy")
+    evidence.equal(f"{what}, seen from the host afterwards", "clean, same content", problem)
+
+
+def copy_pattern(subject: Subject, evidence: Evidence, what: str) -> None:
+    """Expect the host's pattern below /mnt, a copy of it, and one by direct I/O, to have its sum."""
+    # Reading it back past the page cache tests both directions.
     done = subject.sh(
         "sha256sum < /mnt/pattern && cp /mnt/pattern /mnt/copy && sync && echo 3 > /proc/sys/vm/drop_caches "
         "&& sha256sum < /mnt/copy "
@@ -53,10 +67,6 @@ def _use_file_system(subject: Subject, evidence: Evidence, block_bytes: int) -> 
     )
     sums = [line.split()[0] for line in done.text.splitlines() if line.endswith(" -")]
     evidence.equal(f"{what}: sums of the pattern, its copy, its direct copy", [PATTERN_SHA256] * 3, sums)
-    done = subject.sh("umount /mnt")
-    evidence.holds(what, done.ok, wanted="unmounted", seen=_last_words(done))
-    problem = check_ext4(subject.machine.disk_path(f"ext4-{block_bytes}"), "/copy")
-    evidence.equal(f"{what}, seen from the host afterwards", "clean, same content", problem)
 
 
 def _refuse_file_system(subject: Subject, evidence: Evidence, block_bytes: int) -> None:
@@ -67,15 +77,15 @@ def _refuse_file_system(subject: Subject, evidence: Evidence, block_bytes: int) 
         evidence.holds(what, PATTERN_SHA256 in seen, wanted="readable", seen=seen.strip()[-200:])
         return
     refused = not done.ok and "Invalid argument" in done.text
-    evidence.holds(what, refused, wanted="refused with EINVAL", seen=_last_words(done))
+    evidence.holds(what, refused, wanted="refused with EINVAL", seen=last_words(done))
 
 
 def network(subject: Subject, evidence: Evidence) -> None:
     """virtio-net carries pings larger than a page and a megabyte of TCP, unchanged."""
     if not subject.has_driver(evidence, "VIRTIO_NET", "virtio_net"):
         return
-    done = subject.sh("ip link set eth0 up && ip addr replace 10.0.2.15/24 dev eth0")
-    if not evidence.holds("eth0", done.ok, wanted="configured", seen=_last_words(done)):
+    done = subject.sh(f"{VIRTIO_CARD}; ip link set $card up && ip addr replace 10.0.2.15/24 dev $card")
+    if not evidence.holds("virtio-net's card", done.ok, wanted="configured", seen=last_words(done)):
         return
     for size_bytes in PING_BYTES:
         done = subject.sh(f"ping -c {PINGS} -i 0.05 -W 5 -s {size_bytes} 10.0.2.2")
@@ -96,11 +106,11 @@ def modules(subject: Subject, evidence: Evidence) -> None:
         return
     loaded = "grep -q '^dummy ' /proc/modules"
     done = subject.sh(f"modprobe dummy && {loaded}")
-    evidence.holds("module dummy", done.ok, wanted="loaded", seen=_last_words(done))
+    evidence.holds("module dummy", done.ok, wanted="loaded", seen=last_words(done))
     done = subject.sh("ip link add granule0 type dummy && ip link show granule0 && ip link del granule0")
-    evidence.holds("its network device", done.ok, wanted="made and removed", seen=_last_words(done))
+    evidence.holds("its network device", done.ok, wanted="made and removed", seen=last_words(done))
     done = subject.sh(f"rmmod dummy && ! {loaded}")
-    evidence.holds("module dummy", done.ok, wanted="unloaded", seen=_last_words(done))
+    evidence.holds("module dummy", done.ok, wanted="unloaded", seen=last_words(done))
 
 
 def hotplug(subject: Subject, evidence: Evidence) -> None:
@@ -116,7 +126,7 @@ def hotplug(subject: Subject, evidence: Evidence) -> None:
     evidence.holds("cpu1 before", 1 in before, wanted="online", seen=f"online: {sorted(before)}")
     for value, wanted in ((0, before - {1}), (1, before)):
         done = subject.sh(f"echo {value} > {control}")
-        evidence.holds(f"writing {value} to cpu1/online", done.ok, wanted="taken", seen=_last_words(done))
+        evidence.holds(f"writing {value} to cpu1/online", done.ok, wanted="taken", seen=last_words(done))
         evidence.equal("CPUs online then", sorted(wanted), sorted(_online(subject)))
     done = subject.sh("taskset 2 grep Cpus_allowed_list /proc/self/status")
     evidence.equal("CPUs allowed to a process bound to cpu1", ["1"], done.text.split()[1:])
@@ -140,5 +150,6 @@ def cpu_list(text: str) -> set[int]:
     return numbers
 
 
-def _last_words(done: Completed) -> str:
+def last_words(done: Completed) -> str:
+    """The end of what a command said, or its status."""
     return done.text.strip()[-200:] or f"status {done.status}"

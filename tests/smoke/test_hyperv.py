@@ -23,10 +23,9 @@ from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
 from harness.matrix.record import Record
 from harness.matrix.run import Bench, machine_spec, subject_of
-from harness.qemu.machine import CLEAN_END, Machine
-from harness.smoke import CHECKS
+from harness.qemu.machine import Machine
 from harness.smoke.subject import Subject
-from harness.spec import Accel, Hyperv, PageSize
+from harness.spec import Accel, Hyperv
 
 KERNELS = ("debian-4k", "debian-16k", "trimmed-hyperv-4k", "trimmed-hyperv-16k", "trimmed-hyperv-64k")
 PATIENCE = Patience.of(Accel.TCG, "neoverse-n1", None)
@@ -65,44 +64,6 @@ def _host(subject: Subject) -> Host:
 
 def _until(condition: Callable[[], bool], what: str) -> None:
     Deadline.after(SOON_S).wait_until(condition, what)
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_services_and_shutdown(start: Start, kernel: str) -> None:
-    """VMBus 5.3 comes up, three services agree and answer, and the guest powers off when the host asks."""
-    subject = start(kernel)
-    host, services = _host(subject), _host(subject).standard
-    print(f"{kernel}: at its shell after {subject.machine.age_s:.1f} s")
-    assert host.bus.version is VmbusVersion.V5_3
-    assert "Vmbus version:5.3" in subject.machine.transcript.content().decode()
-    _until(lambda: services.heartbeat.beats >= 3, "heartbeats")
-    _until(lambda: services.timesync.answers >= 1, "an answer to the host's time")
-    _until(lambda: services.shutdown.is_ready, "the shutdown service")
-    assert services.heartbeat.version == (3, 0)
-    assert services.timesync.version == (4, 0)
-    assert services.shutdown.version == (3, 2)
-    with host.locked():
-        assert services.shutdown.ask()
-    _until(lambda: subject.machine.process.exit_status() is not None, "the guest to power off")
-    assert subject.machine.is_off, CLEAN_END
-    assert services.shutdown.statuses == [0]
-    assert host.log.violations == ()
-    assert host.failure == ""
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_ordinary_checks_pass(start: Start, kernel: str) -> None:
-    """What is checked on `virt` holds on Hyper-V too, the cross-check of page tables included."""
-    subject = start(kernel)
-    fitting = [
-        check for check in CHECKS if check.needs_mib(subject.page_size) <= subject.machine.spec.memory_mib
-    ]
-    results = [check.result(subject) for check in fitting]
-    failed = {result.name: result.findings for result in results if result.verdict.is_failure}
-    assert not failed, failed
-    assert len(results) > 10
-    assert _host(subject).log.violations == ()
-    assert subject.machine.power_off(Deadline.after(SOON_S)) == CLEAN_END
 
 
 @pytest.mark.parametrize("kernel", ["debian-4k", "debian-16k", "trimmed-hyperv-64k"])
@@ -148,10 +109,3 @@ def test_key_value_pairs(start: Start, kernel: str) -> None:
     assert kvp.items == {"OSName": "granule", "PageSize": str(subject.page_size.bytes)}
     assert kvp.status == IcStatus.CONT
     assert host.log.violations == ()
-
-
-def test_page_size_is_the_kernels(start: Start) -> None:
-    """The 16K kernel runs with 16K pages here as well."""
-    subject = start("debian-16k")
-    assert subject.page_size is PageSize.K16
-    assert subject.sh("getconf PAGE_SIZE").text.strip() == "16384"

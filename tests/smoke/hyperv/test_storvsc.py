@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from harness.build.disks import PATTERN_SHA256, check_ext4
 from harness.hyperv.devices.faults import Fault
 from harness.hyperv.scsi.command import MEDIUM_READ_ERROR, READS
 
@@ -22,19 +21,6 @@ BLOCKS = (512, 1024, 4096, 16384, 65536, 131072, 1 << 20)
 
 def md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()  # noqa: S324 - to compare
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_ext4(start: Start, kernel: str) -> None:
-    """A file of the host's is read, a copy of it written, and the host finds both and a clean file system."""
-    guest = start(kernel)
-    device = guest.disk("granule-ext4")
-    guest.sh(f"mkdir -p /mnt/d && mount -t ext4 {device} /mnt/d")
-    assert guest.sh("sha256sum /mnt/d/pattern").split()[0] == PATTERN_SHA256
-    guest.sh("cp /mnt/d/pattern /mnt/d/copy && sync && umount /mnt/d")
-    with guest.subject.machine.hyperv.locked():
-        assert check_ext4(guest.files.disk.backing.path, "/copy") == "clean, same content"
-    assert guest.report().findings == ()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -63,7 +63,7 @@ def test_disks_of_a_page_size(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> 
     made = prepare_disks(cache, PageSize.K64)
     assert [disk.serial for disk in made] == [f"ext4-{size}" for size in block_sizes_for(PageSize.K64)]
     assert all(disk.path.is_file() for disk in made)
-    monkeypatch.setattr("harness.build.disks._run", None)
+    monkeypatch.setattr("harness.build.disks.run_tool", None)
     assert prepare_disks(cache, PageSize.K64) == made
 
 

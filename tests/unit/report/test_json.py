@@ -13,6 +13,7 @@ import pytest
 import harness.report
 from harness.errors import UsageError
 from harness.report.json import load_report, render_json
+from harness.spec import Platform
 from harness.verdict import CellResult, MatrixResult
 
 SCHEMA = json.loads((Path(harness.report.__file__).parent / "report.schema.json").read_text())
@@ -53,6 +54,21 @@ def violations(value: Any, schema: dict[str, Any], place: str = "report") -> lis
     if isinstance(value, int | float) and value < schema.get("minimum", value):
         found.append(f"{place}: below {schema['minimum']}")
     return found
+
+
+def test_a_platform_is_kept(cell: Callable[..., CellResult], tmp_path: Path) -> None:
+    """A cell on Hyper-V comes back as one; a report of before there were platforms is of virt."""
+    ours = MatrixResult(expected=1, cells=(cell(platform=Platform.HYPERV),))
+    (tmp_path / "report.json").write_text(render_json(ours))
+    assert load_report(tmp_path / "report.json") == ours
+    older = json.loads(render_json(ours))
+    del older["cells"][0]["platform"]
+    (tmp_path / "report.json").write_text(json.dumps(older))
+    assert load_report(tmp_path / "report.json").cells[0].platform is Platform.VIRT
+    older["cells"][0]["platform"] = "xen"
+    (tmp_path / "report.json").write_text(json.dumps(older))
+    with pytest.raises(UsageError, match="platform` has to be one of virt, hyperv"):
+        load_report(tmp_path / "report.json")
 
 
 @pytest.mark.parametrize("name", ["chosen", "passed", "mixed", "hostile"])

@@ -1,0 +1,78 @@
+"""What a machine's spec puts on the bus beside the standard devices: disks, and a network with a host."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from typing import Final
+from uuid import UUID, uuid5
+
+from harness.hyperv.channel import Device
+from harness.hyperv.devices.netvsc import Netvsc
+from harness.hyperv.devices.storvsc import Storvsc
+from harness.hyperv.net.host import IpHost
+from harness.hyperv.net.streams import Echo, Sink, Source, Stream
+from harness.hyperv.scsi.backing import Backing
+from harness.hyperv.scsi.disk import ScsiDisk
+from harness.hyperv.scsi.inquiry import DiskIdentity
+from harness.spec import Hyperv
+
+__all__ = ["CONTENT_BYTES", "ECHO_PORT", "SINK_PORT", "SOURCE_PORT", "Peripherals", "content_md5"]
+
+CONTENT_BYTES: Final = 2 << 20
+"""What the host's source gives, and its sink takes before it answers with count and MD5 sum."""
+ECHO_PORT: Final = 7
+SINK_PORT: Final = 9
+SOURCE_PORT: Final = 19
+"""RFC 864's generator of characters; ours ends."""
+_INSTANCES: Final = UUID("6772616e-756c-6500-0001-766d62757300")
+
+
+@functools.cache
+def _content() -> bytes:
+    return random.Random(2).randbytes(CONTENT_BYTES)  # noqa: S311 - content to compare, not a secret
+
+
+@functools.cache
+def content_md5() -> str:
+    """Of what the source gives."""
+    return hashlib.md5(_content(), usedforsecurity=False).hexdigest()
+
+
+class Peripherals:
+    """The devices of one machine; `close` gives their memory back. Raises UsageError for a disk's image."""
+
+    def __init__(self, spec: Hyperv) -> None:
+        self._cleanup = contextlib.ExitStack()
+        disks: dict[str, Storvsc] = {}
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            for disk in spec.disks:
+                backing = self._cleanup.enter_context(Backing.copy_of(disk.path))
+                scsi = ScsiDisk(backing, DiskIdentity(serial=disk.serial))
+                disks[disk.serial] = Storvsc(scsi, instance=uuid5(_INSTANCES, disk.serial))
+            on_failure.pop_all()
+        self.disks: Mapping[str, Storvsc] = disks
+        """By serial number."""
+        self.network: IpHost | None = None
+        self.adapter: Netvsc | None = None
+        if spec.network:
+            ports: dict[int, Callable[[], Stream]] = {
+                ECHO_PORT: Echo,
+                SINK_PORT: lambda: Sink(CONTENT_BYTES),
+                SOURCE_PORT: lambda: Source(_content()),
+            }
+            self.network = IpHost(ports)
+            self.adapter = Netvsc(self.network)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """All of them, in the order they are offered in."""
+        return (*self.disks.values(), *(() if self.adapter is None else (self.adapter,)))
+
+    def close(self) -> None:
+        """Give the disks' memory back; safe to call again."""
+        self._cleanup.close()
