@@ -23,7 +23,7 @@ from harness.hyperv.wire.messages import OfferFlags
 from harness.hyperv.wire.packets import Packet, completion, inband, transfer_pages
 from harness.hyperv.wirelog import WireLog
 
-__all__ = ["MAX_UNSENT", "Channel", "ChannelState", "Device", "Offer", "Offers"]
+__all__ = ["MAX_UNSENT", "Channel", "ChannelState", "Device", "Offer", "Offers", "Services"]
 
 MAX_UNSENT: Final = 256
 """Packets that wait for room in the guest's ring; with more, its own packets are left unread."""
@@ -88,6 +88,14 @@ class Offers(Protocol):
 
     def rescind(self, device: Device) -> None:
         """Take it back, whether the guest has opened it or not."""
+        ...
+
+
+class Services(Protocol):
+    """What sockets of the guest's can be connected to."""
+
+    def wanted(self, offers: Offers, guest: UUID, service: UUID) -> None:
+        """The guest's endpoint wants a service; raises Violated for what no guest may want."""
         ...
 
 

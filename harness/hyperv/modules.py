@@ -1,4 +1,4 @@
-"""Hyper-V's guest drivers rebuilt from source, with a patch or without, for one of Debian's kernels."""
+"""Hyper-V's guest drivers rebuilt from source, with a patch or without, for a kernel of Debian's or ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from harness.build.toolchain import Toolchain, require_programs
 from harness.cache import Cache
 from harness.errors import KernelUnavailable, UsageError
-from harness.kernels.kbuild.headers import headers_tree
+from harness.kernels.kbuild.module_tree import module_tree
 from harness.kernels.kbuild.out_of_tree import apply_patch, build_modules
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet
@@ -76,15 +76,19 @@ def rebuild(
     require_programs()
     toolchain = Toolchain.find()
     tree = source or debian_source(cache, kernel)
-    digest = hashlib.sha256(repr((_FORMAT, kernel.release, wanted, toolchain.version)).encode())
+    digest = hashlib.sha256(
+        repr((_FORMAT, kernel.release, kernel.sha256, wanted, toolchain.version)).encode()
+    )
     digest.update(b"" if patch is None else patch.read_bytes())
     for path in _files(tree, wanted):
         digest.update(path.read_bytes())
 
     def build(directory: Path) -> None:
-        headers = headers_tree(cache, kernel, offline=offline, progress=progress)
         # Always in the same place, so that ccache knows again what a patch leaves alone.
-        with cache.workdir(f"modules-{kernel.release}") as work:
+        with (
+            module_tree(cache, kernel, offline=offline, progress=progress) as headers,
+            cache.workdir(f"modules-{kernel.release}") as work,
+        ):
             shutil.rmtree(work)
             _lay_out(tree, work, wanted)
             if patch is not None:

@@ -21,6 +21,7 @@ from typing import Final
 __all__ = [
     "HV_PAGE",
     "RING_PAYLOADS",
+    "SOCK_RING_BEFORE_5_0",
     "RingPair",
     "ballooning_offered",
     "bar_bytes",
@@ -53,11 +54,18 @@ RING_PAYLOADS: Final[dict[str, tuple[int, str]]] = {
     "hv_balloon": (16 << 10, "drivers/hv/hv_balloon.c:478"),
     "storvsc": (128 << 10, "drivers/scsi/storvsc_drv.c:2219"),
     "netvsc": (128 * HV_PAGE, "drivers/net/hyperv/netvsc_drv.c:2882"),
+    "hv_sock": (6 * HV_PAGE, "net/vmw_vsock/hyperv_transport.c:23-24"),
     "hid-hyperv": (36 << 10, "drivers/hid/hid-hyperv.c:99"),
     "hyperv-keyboard": (36 << 10, "drivers/input/serio/hyperv-keyboard.c:78"),
     "pci-hyperv": (16 << 10, "drivers/pci/controller/pci-hyperv.c:469"),
 }
 """What each driver wants of each of its two rings, in bytes, with its default module parameters."""
+
+SOCK_RING_BEFORE_5_0: Final = 6 * HV_PAGE
+"""Hosts before VMBus 5.0 insist on rings of hv_sock's that are just so large, header included.
+
+Source: net/vmw_vsock/hyperv_transport.c:18-24 and 373-375.
+"""
 
 
 def _up(value: int, unit: int) -> int:

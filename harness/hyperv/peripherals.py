@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from harness.hyperv.channel import Device
+from harness.hyperv.devices.hvsock import SocketHost
 from harness.hyperv.devices.netvsc import Netvsc
 from harness.hyperv.devices.storvsc import Storvsc
 from harness.hyperv.net.host import IpHost
@@ -57,14 +58,16 @@ class Peripherals:
             on_failure.pop_all()
         self.disks: Mapping[str, Storvsc] = disks
         """By serial number."""
+        ports: dict[int, Callable[[], Stream]] = {
+            ECHO_PORT: Echo,
+            SINK_PORT: lambda: Sink(CONTENT_BYTES),
+            SOURCE_PORT: lambda: Source(_content()),
+        }
+        self.sockets = SocketHost(ports)
+        """Services that sockets of the guest's can be connected to."""
         self.network: IpHost | None = None
         self.adapter: Netvsc | None = None
         if spec.network:
-            ports: dict[int, Callable[[], Stream]] = {
-                ECHO_PORT: Echo,
-                SINK_PORT: lambda: Sink(CONTENT_BYTES),
-                SOURCE_PORT: lambda: Source(_content()),
-            }
             self.network = IpHost(ports)
             self.adapter = Netvsc(self.network)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.hyperv.channel import Channel, ChannelState, Device
+from harness.hyperv.channel import Channel, ChannelState, Device, Services
 from harness.hyperv.gpadl import Gpadl, Gpadls
 from harness.hyperv.memory import GuestMemory
 from harness.hyperv.synic import MAX_RELID, VMBUS_SINT, Synic
@@ -69,6 +69,8 @@ class VmBus:
         self.refused_versions: list[int] = []
         """Versions that the guest asked for in vain, as numbers; the first 64."""
         self.unloads = 0
+        self.services: Services | None = None
+        """Who is asked when a socket of the guest's wants to be connected; None: nobody."""
         self._memory = memory
         self._synic = synic
         self._devices = list(devices)
@@ -85,6 +87,7 @@ class VmBus:
             MessageType.RELID_RELEASED: self._relid_released,
             MessageType.MODIFY_CHANNEL: self._modify_channel,
             MessageType.UNLOAD: self._unload,
+            MessageType.TL_CONNECT_REQUEST: self._connect_request,
         }
 
     @property
@@ -146,7 +149,7 @@ class VmBus:
 
     def poll(self, now_s: float) -> None:
         """Some ten times a second: the devices' own business, and data that nobody signalled."""
-        for device in self._devices:
+        for device in tuple(self._devices):  # one may take itself away
             try:
                 device.tick(now_s)
             except Violated as error:
@@ -360,6 +363,12 @@ class VmBus:
         finally:
             if (self._state.version or 0) >= VmbusVersion.V5_3:
                 self._send(m.ModifyChannelResponse(child_relid=request.child_relid, status=status).message())
+
+    def _connect_request(self, payload: bytes) -> None:
+        request = m.TlConnectRequest.of(payload)
+        if self.services is None:
+            raise Violated(Rule.MESSAGE, f"service {request.host_service} wanted, and there are none")
+        self.services.wanted(self, request.guest_endpoint, request.host_service)
 
     def _unload(self, _: bytes) -> None:
         self.unloads += 1

@@ -236,7 +236,9 @@ def _judge_end(machine: Machine, gone: str, cell: Cell, record: Record, on_check
     if record.boot_s is not None:
         _add(kernel_log(events, log, record.tainted, cell.allowed_taint), record, on_check)
     if machine.hyperv is not None:
-        _add(wire(machine.hyperv, came_up=record.boot_s is not None and not gone), record, on_check)
+        passed = {check.name for check in record.checks if check.verdict.is_pass}
+        came_up = record.boot_s is not None and not gone
+        _add(wire(machine.hyperv, passed if came_up else None), record, on_check)
 
 
 def _complains(machine: Machine, record: Record, cell: Cell) -> bool:

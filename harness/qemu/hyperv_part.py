@@ -124,6 +124,7 @@ def make_host(
         doorbell=lines["doorbell"], qtest=lines["qtest"], maximum=maximum,
     )  # fmt: skip
     host.peripherals = peripherals
+    host.bus.services = peripherals.sockets
     if spec.hyperv.page_size is not None:
         host.checker = WireChecker(host.log, memory, spec.hyperv.page_size.bytes)
     return host

@@ -122,6 +122,10 @@ def hotplug(subject: Subject, evidence: Evidence) -> None:
     if not subject.sh(f"test -w {control}").ok:
         evidence.not_here("the kernel has no HOTPLUG_CPU")
         return
+    if subject.machine.hyperv is not None:
+        # Channels keep the CPU that they interrupt online (Linux drivers/hv/hv.c, hv_synic_cleanup()).
+        done = subject.sh("for c in /sys/bus/vmbus/devices/*/channels/*/cpu; do echo 0 >$c || exit 1; done")
+        evidence.holds("channels of VMBus", done.ok, wanted="moved to cpu0", seen=last_words(done))
     before = _online(subject)
     evidence.holds("cpu1 before", 1 in before, wanted="online", seen=f"online: {sorted(before)}")
     for value, wanted in ((0, before - {1}), (1, before)):

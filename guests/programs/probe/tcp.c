@@ -3,16 +3,22 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
+
+/* Needs sys/socket.h before it. */
+#include <linux/vm_sockets.h>
 
 #include "probe.h"
 #include "tap.h"
 
-enum { PIECE = 1 << 16, STALL_MS = 20000 };
+enum { PIECE = 1 << 16, STALL_MS = 20000, CONNECT_S = 20 };
 
 /* Byte number `at` of the stream: a period that no page, segment or buffer size divides. */
 static uint8_t expected(size_t at)
@@ -20,11 +26,31 @@ static uint8_t expected(size_t at)
 	return (uint8_t)(at % 251 ^ at >> 16);
 }
 
+/* To the host (`vsock`), or whoever of it connects here first (`vsock-listen`). */
+static int connected_by_vsock(bool listening, const char *port)
+{
+	struct sockaddr_vm peer = { .svm_family = AF_VSOCK, .svm_port = (unsigned int)atoi(port) };
+	struct timeval patience = { .tv_sec = CONNECT_S };
+	int line = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+	peer.svm_cid = listening ? VMADDR_CID_ANY : VMADDR_CID_HOST;
+	if (line < 0)
+		return -1;
+	setsockopt(line, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
+	if (!listening)
+		return connect(line, (struct sockaddr *)&peer, sizeof(peer)) < 0 ? -1 : line;
+	if (bind(line, (struct sockaddr *)&peer, sizeof(peer)) < 0 || listen(line, 1) < 0)
+		return -1;
+	return accept(line, NULL, NULL);
+}
+
 static int connected(const char *address, const char *port)
 {
 	struct sockaddr_in peer = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)) };
 	int line;
 
+	if (!strncmp(address, "vsock", 5))
+		return connected_by_vsock(!strcmp(address, "vsock-listen"), port);
 	if (inet_pton(AF_INET, address, &peer.sin_addr) != 1) {
 		errno = EINVAL;
 		return -1;
@@ -44,7 +70,7 @@ int probe_tcp(int argc, char **argv)
 	(void)argc;
 	line.fd = connected(argv[0], argv[1]);
 	if (line.fd < 0)
-		tap_stop("connection to %s port %s", argv[0], argv[1]);
+		tap_stop("connection to %s port %s: %s", argv[0], argv[1], strerror(errno));
 	while (got < total) {
 		if (poll(&line, 1, STALL_MS) <= 0)
 			break;

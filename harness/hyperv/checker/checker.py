@@ -14,7 +14,7 @@ from harness.hyperv.checker.tally import CheckReport, Tally
 from harness.hyperv.gpadl import Gpadl
 from harness.hyperv.memory import GuestMemory
 from harness.hyperv.violation import Rule, Violation
-from harness.hyperv.wire.numbers import GuidOf
+from harness.hyperv.wire.numbers import GuidOf, VmbusVersion
 from harness.hyperv.wire.packets import Packet
 from harness.hyperv.wirelog import Observer, WireLog
 
@@ -22,6 +22,9 @@ __all__ = ["WireChecker"]
 
 _UTILS_LIMITS: Final = {GuidOf.KVP: 16 << 10, GuidOf.VSS: 8 << 10}
 _UTILS_LIMIT: Final = 4 << 10
+_PIPE_BYTES: Final = 8
+_SOCK_LIMIT: Final = (4 << 10) - _PIPE_BYTES
+"""HVS_SEND_BUF_SIZE."""
 
 
 class WireChecker(Observer):
@@ -47,6 +50,10 @@ class WireChecker(Observer):
         return self._tally.report({"hv_vmbus", *self._rings.opened}, self._others)
 
     # harness.hyperv.wirelog.Observer
+
+    def connected(self, version: VmbusVersion) -> None:
+        """Which version the rings are for."""
+        self._rings.version = version
 
     def message(self, payload: bytes, *, from_guest: bool) -> None:
         """Offers, lists, rings, the bus's own pages."""
@@ -74,6 +81,13 @@ class WireChecker(Observer):
             self._storage.packet(channel, packet)
         elif driver == "netvsc":
             self._network.packet(channel, packet)
+        elif driver == "hv_sock":
+            length = int.from_bytes(packet.data[4:8], "little")
+            self._tally.holds(
+                "sock.piece", channel.name, length <= min(len(packet.data) - _PIPE_BYTES, _SOCK_LIMIT),
+                f"{length} bytes announced in a payload of {len(packet.data)}",
+                f"as many or less, and {_SOCK_LIMIT} at most",
+            )  # fmt: skip
         elif driver == "hv_utils":
             limit = _UTILS_LIMITS.get(channel.offer.interface_type, _UTILS_LIMIT)
             self._tally.holds(

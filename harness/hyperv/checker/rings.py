@@ -14,8 +14,8 @@ from harness.hyperv.gpadl import Gpadl
 from harness.hyperv.memory import GuestMemory
 from harness.hyperv.violation import Violated
 from harness.hyperv.wire import messages as m
-from harness.hyperv.wire.messages import MessageType
-from harness.hyperv.wire.numbers import GuidOf
+from harness.hyperv.wire.messages import MessageType, OfferFlags
+from harness.hyperv.wire.numbers import GuidOf, VmbusVersion
 
 __all__ = ["DRIVERS", "RingRules"]
 
@@ -30,7 +30,9 @@ DRIVERS: Final[Mapping[UUID, str]] = {
     GuidOf.NETWORK: "netvsc",
 }
 """Which driver of Linux takes which interface type."""
-_RING_RULE: Final = {"hv_utils": "utils.ring", "storvsc": "storvsc.ring", "netvsc": "netvsc.ring"}
+_RING_RULE: Final = {
+    "hv_utils": "utils.ring", "storvsc": "storvsc.ring", "netvsc": "netvsc.ring", "hv_sock": "sock.ring",
+}  # fmt: skip
 _INDICES: Final = slice(0, 8)
 _FEATURE_BITS_AT: Final = 64
 _MAX_PARTIAL: Final = 1024
@@ -49,6 +51,8 @@ class RingRules:
         self._memory = memory
         self._page = page_bytes
         self._payloads = {driver: size for driver, (size, _) in model.RING_PAYLOADS.items()} | dict(payloads)
+        self.version: VmbusVersion | None = None
+        """That was agreed on."""
         self._partial: dict[int, list[int]] = {}
         self.drivers: dict[int, str] = {}
         """The driver of each channel that was offered, by relid; where unknown, the interface type."""
@@ -69,6 +73,8 @@ class RingRules:
                 if kind is MessageType.OFFER_CHANNEL:
                     offer = m.OfferChannel.of(payload)
                     found = DRIVERS.get(offer.interface_type, str(offer.interface_type))
+                    if offer.flags & OfferFlags.TLNPI_PROVIDER_OFFER:
+                        found = "hv_sock"  # its types are ports
                     self.drivers[offer.child_relid] = found
             elif kind is MessageType.GPADL_HEADER:
                 self._header(payload)
@@ -185,7 +191,9 @@ class RingRules:
 
     def _expected(self, driver: str, gpadl: Gpadl) -> model.RingPair:
         """By the driver's payload, or, for a driver that is not known, two rings that are alike."""
-        if driver in self._payloads:
+        if driver == "hv_sock" and self.version is not None and self.version < VmbusVersion.V5_0:
+            size = model.SOCK_RING_BEFORE_5_0
+        elif driver in self._payloads:
             size = model.ring_bytes(self._payloads[driver], self._page)
         else:
             size = (len(gpadl.pfns) // 2 - 1) * model.HV_PAGE + self._page

@@ -168,7 +168,19 @@ _NETWORK: Final = (
     ),
 )  # fmt: skip
 
-RULES: Final = (*_VMBUS, *_UTILS, *_STORAGE, *_NETWORK)
+_SOCKETS: Final = (
+    WireRule(
+        name="sock.ring", driver="hv_sock", source="net/vmw_vsock/hyperv_transport.c:23-25,372-383",
+        claim="both rings have the size that 24 KiB of payload give, and below 5.0 are 24 KiB themselves",
+    ),
+    WireRule(
+        name="sock.piece", driver="hv_sock", source="net/vmw_vsock/hyperv_transport.c:52-64,227",
+        claim="a piece of a stream is what its header says and fits a buffer of 4 KiB, header included",
+        when="a packet",
+    ),
+)  # fmt: skip
+
+RULES: Final = (*_VMBUS, *_UTILS, *_STORAGE, *_NETWORK, *_SOCKETS)
 _BY_NAME: Final = {each.name: each for each in RULES}
 
 

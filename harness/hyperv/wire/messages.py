@@ -34,6 +34,7 @@ __all__ = [
     "OpenResult",
     "RelidReleased",
     "RescindOffer",
+    "TlConnectRequest",
     "VersionResponse",
     "bare",
     "message_type",
@@ -271,3 +272,12 @@ class ModifyChannelResponse(Message):
     TYPE: ClassVar = MessageType.MODIFY_CHANNEL_RESPONSE
     child_relid: U32
     status: U32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlConnectRequest(Message):
+    """A socket of the guest's wants a service of the host's (vmbus_send_tl_connect_request())."""
+
+    TYPE: ClassVar = MessageType.TL_CONNECT_REQUEST
+    guest_endpoint: GUID
+    host_service: GUID

@@ -13,8 +13,11 @@ from harness.build.disks import ext4_disk
 from harness.deadline import Deadline
 from harness.hyperv.checker import CheckReport, WireChecker
 from harness.hyperv.devices.faults import Fault
+from harness.hyperv.devices.netvsc import Netvsc
 from harness.hyperv.devices.storvsc import MAX_TRANSFER_BYTES, Storvsc
 from harness.hyperv.monitor import hyperv_setup
+from harness.hyperv.net.host import IpHost
+from harness.hyperv.net.streams import Sink
 from harness.hyperv.scsi.backing import Backing
 from harness.hyperv.scsi.disk import ScsiDisk
 from harness.hyperv.scsi.inquiry import DiskIdentity
@@ -35,6 +38,7 @@ SLOWNESS = 5
 _USUAL = Patience.of(Accel.TCG, "neoverse-n1", None)
 PATIENCE = Patience(**{field.name: SLOWNESS * getattr(_USUAL, field.name) for field in fields(_USUAL)})
 RAW_BYTES = 64 << 20
+SENT_BYTES = 256 << 10
 DATA = random.Random(1).randbytes(RAW_BYTES // 2)  # noqa: S311 - content to compare, not a secret
 
 
@@ -46,6 +50,8 @@ class Guest:
     checker: WireChecker
     files: Storvsc
     raw: Storvsc
+    adapter: Netvsc
+    patience: Patience = PATIENCE
     data: bytes = DATA
     """What the first half of `raw` begins with."""
 
@@ -80,7 +86,7 @@ def start(granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[Callab
 
     def begin(
         name: str, *, faults: tuple[Fault, ...] = (), change: Callable[[Kernel], Kernel] = lambda same: same,
-        to_shell: bool = True, max_transfer_bytes: int = MAX_TRANSFER_BYTES,
+        to_shell: bool = True, max_transfer_bytes: int = MAX_TRANSFER_BYTES, vmbus: tuple[int, int] = (5, 3),
     ) -> Guest:  # fmt: skip
         if not granule_kernels.available(name):
             pytest.skip(f"{name} is not in the cache: granule kernels fetch {name}")
@@ -99,22 +105,24 @@ def start(granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[Callab
                 max_transfer_bytes=max_transfer_bytes,
             ),
         )
+        # Small sections: what does not fit goes by page numbers.
+        adapter = Netvsc(IpHost({9: lambda: Sink(SENT_BYTES)}), send_section_bytes=256)
         (cell, *_) = plan(
             Request(kernels=(name,), accel=Accel.TCG), granule_kernels, granule_bench.qemu
         ).cells
         kernel = change(granule_kernels.get(name))
         spec = replace(
             machine_spec(cell, kernel, granule_bench),
-            hyperv=hyperv_setup(granule_bench.cache), memory_mib=512, disks=(), vcpus=1,
+            hyperv=replace(hyperv_setup(granule_bench.cache), vmbus=vmbus), memory_mib=512, disks=(), vcpus=1,
         )  # fmt: skip
         checkers: list[WireChecker] = []
         machine = Machine(
-            spec, granule_bench.qemu, devices=disks,
+            spec, granule_bench.qemu, devices=(*disks, adapter),
             watch=lambda host: checkers.append(WireChecker(host.log, host.memory, cell.page_size.bytes)),
         )  # fmt: skip
         closing.append(machine.close)
         deadline = Deadline.after(PATIENCE.cell_s)
-        guest = Guest(subject_of(cell, kernel, machine, PATIENCE, deadline), checkers[0], *disks)
+        guest = Guest(subject_of(cell, kernel, machine, PATIENCE, deadline), checkers[0], *disks, adapter)
         if to_shell:
             boot(machine, Symbols(kernel), PATIENCE, Record())
             guest.subject.sh("modprobe sd_mod; modprobe ext4")
