@@ -69,6 +69,10 @@ class Guest:
         )
         return f"/dev/{self.sh(find)}"
 
+    def compared(self, name: str) -> int:
+        """How often a rule was asked."""
+        return sum(each.comparisons for each in self.checker.report().results if each.rule.name == name)
+
     def report(self) -> CheckReport:
         """What the checker found, printed with what was compared."""
         report = self.checker.report()
