@@ -21,6 +21,7 @@ from typing import Final
 __all__ = [
     "HV_PAGE",
     "RING_PAYLOADS",
+    "SOCK_PAYLOADS",
     "SOCK_RING_BEFORE_5_0",
     "RingPair",
     "ballooning_offered",
@@ -61,6 +62,8 @@ RING_PAYLOADS: Final[dict[str, tuple[int, str]]] = {
 }
 """What each driver wants of each of its two rings, in bytes, with its default module parameters."""
 
+SOCK_PAYLOADS: Final = (6 * HV_PAGE, 64 * HV_PAGE)
+"""Least and most that a socket's buffers make of its rings. Source: hyperv_transport.c:23-25, 376-383."""
 SOCK_RING_BEFORE_5_0: Final = 6 * HV_PAGE
 """Hosts before VMBus 5.0 insist on rings of hv_sock's that are just so large, header included.
 

@@ -33,6 +33,8 @@ DRIVERS: Final[Mapping[UUID, str]] = {
 _RING_RULE: Final = {
     "hv_utils": "utils.ring", "storvsc": "storvsc.ring", "netvsc": "netvsc.ring", "hv_sock": "sock.ring",
 }  # fmt: skip
+_BY_HOST_AT: Final = 4
+"""Of an offer's user-defined bytes: the first of a pipe's own (struct vmbus_channel_offer, u.pipe)."""
 _INDICES: Final = slice(0, 8)
 _FEATURE_BITS_AT: Final = 64
 _MAX_PARTIAL: Final = 1024
@@ -60,6 +62,8 @@ class RingRules:
         """Drivers that have tried to open a channel."""
         self.gpadls: dict[int, Gpadl] = {}
         self._rings: set[int] = set()
+        self._accepted: set[int] = set()
+        """Sockets that the host has connected: their rings are as large as the listener's buffers."""
 
     def name(self, relid: int) -> str:
         """A channel as findings call it."""
@@ -75,6 +79,8 @@ class RingRules:
                     found = DRIVERS.get(offer.interface_type, str(offer.interface_type))
                     if offer.flags & OfferFlags.TLNPI_PROVIDER_OFFER:
                         found = "hv_sock"  # its types are ports
+                        if offer.user_defined[_BY_HOST_AT]:
+                            self._accepted.add(offer.child_relid)
                     self.drivers[offer.child_relid] = found
             elif kind is MessageType.GPADL_HEADER:
                 self._header(payload)
@@ -93,6 +99,7 @@ class RingRules:
         self.drivers.clear()
         self.gpadls.clear()
         self._rings.clear()
+        self._accepted.clear()
 
     # Lists
 
@@ -171,8 +178,15 @@ class RingRules:
         self.opened.add(driver)
         self._rings.add(request.child_relid)
         where = self.name(request.child_relid)
-        pair = self._expected(driver, gpadl)
-        if driver in _RING_RULE:
+        accepted = request.child_relid in self._accepted and not self._is_old
+        pair = self._expected("" if accepted else driver, gpadl)
+        if accepted:
+            least, most = (2 * model.ring_bytes(size, self._page) for size in model.SOCK_PAYLOADS)
+            self._tally.holds(
+                "sock.ring", where, least <= gpadl.byte_count <= most,
+                f"rings of {gpadl.byte_count:#x} bytes together", f"{least:#x} to {most:#x}",
+            )  # fmt: skip
+        elif driver in _RING_RULE:
             self._tally.equal(_RING_RULE[driver], where, gpadl.byte_count, pair.gpadl_bytes)
         downstream = request.downstream_page
         self._tally.equal("ring.downstream", where, downstream, pair.downstream)
@@ -191,13 +205,18 @@ class RingRules:
 
     def _expected(self, driver: str, gpadl: Gpadl) -> model.RingPair:
         """By the driver's payload, or, for a driver that is not known, two rings that are alike."""
-        if driver == "hv_sock" and self.version is not None and self.version < VmbusVersion.V5_0:
+        if driver == "hv_sock" and self._is_old:
             size = model.SOCK_RING_BEFORE_5_0
         elif driver in self._payloads:
             size = model.ring_bytes(self._payloads[driver], self._page)
         else:
             size = (len(gpadl.pfns) // 2 - 1) * model.HV_PAGE + self._page
         return model.rings(size, size, self._page)
+
+    @property
+    def _is_old(self) -> bool:
+        """True below 5.0, where hosts say how large hv_sock's rings are."""
+        return self.version is not None and self.version < VmbusVersion.V5_0
 
     def _ring_header(self, gpadl: Gpadl, index: int, where: str) -> None:
         """Where the host looks for a header: what is there is read through the list, as the host does."""

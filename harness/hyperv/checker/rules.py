@@ -171,7 +171,7 @@ _NETWORK: Final = (
 _SOCKETS: Final = (
     WireRule(
         name="sock.ring", driver="hv_sock", source="net/vmw_vsock/hyperv_transport.c:23-25,372-383",
-        claim="both rings have the size that 24 KiB of payload give, and below 5.0 are 24 KiB themselves",
+        claim="rings are of 24 KiB of payload; below 5.0 of 24 KiB in all; of a listener's 24 to 256 KiB",
     ),
     WireRule(
         name="sock.piece", driver="hv_sock", source="net/vmw_vsock/hyperv_transport.c:52-64,227",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def test_both_ways(start: Start, granule_kernels: KernelStore, kernel: str) -> N
             with host.locked() as bus:
                 made = sockets.connect(bus, PORT, Echo())
             try:
-                deadline.sooner(2.0).wait_until(lambda made=made: made.opened_once, "the guest to open it")
+                deadline.sooner(2.0).wait_until(partial(getattr, made, "opened_once"), "the guest to open it")
                 break
             except DeadlineExceeded:
                 continue
