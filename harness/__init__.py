@@ -18,6 +18,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     guest       what runs inside: the micro guest
     login       SSH into a guest: server, port, keys
     smoke       the checks
+    kselftest   Linux's own tests as checks
     matrix      cells: expand, refuse, run
     kexec       one kernel starts the next; crash dumps
     report      terminal, HTML, JSON, JUnit

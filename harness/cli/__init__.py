@@ -16,6 +16,7 @@ from harness.cli.combine import combine
 from harness.cli.doctor import doctor
 from harness.cli.kernels import kernels
 from harness.cli.kexec import kexec
+from harness.cli.kselftest import kselftest
 from harness.cli.replay import replay
 from harness.cli.run import run
 from harness.cli.smoke import smoke
@@ -46,7 +47,7 @@ def granule() -> None:
     """Boot real arm64 kernels at 4K, 16K and 64K pages under QEMU, and say what was found."""
 
 
-for _command in (smoke, boot, run, kexec, replay, kernels, combine, tables, cache, doctor):
+for _command in (smoke, boot, run, kselftest, kexec, replay, kernels, combine, tables, cache, doctor):
     granule.add_command(_command)
 
 

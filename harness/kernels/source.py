@@ -51,7 +51,12 @@ class SourceKernels:
         if kernel is not None:
             return kernel
         maker = self._maker()
-        tree = self._debian_source(wanted, offline=offline, refresh=refresh)
+        try:
+            tree = self.debian_source(wanted.package, wanted.suite, offline=offline, refresh=refresh)
+        except KernelUnavailable as error:
+            raise KernelUnavailable(
+                f"the kernel {wanted.name} is not built: {error}, as in `granule kernels fetch {wanted.name}`"
+            ) from error
         return maker.make(self._order(wanted, recipe=self._recipe(wanted)), tree).kernel
 
     def build_tree(
@@ -130,24 +135,27 @@ class SourceKernels:
             keep_going=keep_going,
         )
 
-    def _debian_source(self, wanted: CatalogueKernel, *, offline: bool, refresh: bool) -> SourceTree:
+    def debian_source(
+        self, package: str, suite: str, *, offline: bool = False, refresh: bool = False
+    ) -> SourceTree:
+        """The tree of one of Debian's source packages, such as `linux-source-6.12`, fetched when not cached.
+
+        Raises KernelUnavailable when it is not cached and `offline` is set, InfraError without network.
+        """
         key = None
         if offline or not refresh:
-            key = next(
-                (key for key in self._cache.keys(SOURCES) if key.startswith(f"{wanted.package}_")), None
-            )
+            key = next((key for key in self._cache.keys(SOURCES) if key.startswith(f"{package}_")), None)
         path = None if key is None else self._cache.find(SOURCES, key)
         if path is None:
             if offline:
                 raise KernelUnavailable(
-                    f"the kernel {wanted.name} is not built and its source is not in the cache "
-                    f"{self._cache.root}; --offline forbids fetching it. Run `granule kernels fetch "
-                    f"{wanted.name}` with a network."
+                    f"the kernel source {package} is not in the cache {self._cache.root}, and --offline "
+                    "forbids fetching it; leave that out once"
                 )
-            apt = PrivateApt(self._cache, wanted.suite, progress=self._progress)
+            apt = PrivateApt(self._cache, suite, progress=self._progress)
             path = apt.into_cache(
                 SOURCES,
-                lambda again: apt.show(wanted.package, refresh=again),
+                lambda again: apt.show(package, refresh=again),
                 lambda package, directory: self._fetch(apt, package, directory),
                 refresh=refresh,
             )

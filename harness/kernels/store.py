@@ -19,6 +19,7 @@ from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet
 from harness.kernels.record import find_published
 from harness.kernels.source import SourceKernels
+from harness.kernels.trees.origin import SourceTree, find_tree
 from harness.kernels.trees.patches import Patch
 from harness.spec import PageSize
 
@@ -131,6 +132,30 @@ class KernelStore:
             raise UsageError(f"{name} is a {kind} kernel; a tree is built like one of: {built}")
         self._wanted = name
         return self._source.build_tree(wanted, tree, series, keep_going=keep_going)
+
+    def source_of(self, name: str) -> SourceTree:
+        """The source that a kernel of the catalogue was built from, fetched when the cache lacks it.
+
+        Of Debian's packaged kernels it is the linux-source package of their version. Raises UsageError for a
+        kernel file, whose source nobody here knows, KernelUnavailable, InfraError.
+        """
+        if is_path(name, self.catalogue):
+            raise UsageError(
+                f"{shown(Path(name))} is a kernel file, which does not say what it was built from: give its "
+                "source with --tree"
+            )
+        wanted = self.catalogue.find(name)
+        if wanted.source.is_combined:
+            return self.source_of(wanted.members[0])
+        package = wanted.package
+        if not wanted.source.is_built:
+            package = "linux-source-" + ".".join(self.get(name).release.split(".")[:2])
+        self._wanted = name
+        return self._source.debian_source(package, wanted.suite, offline=self._offline)
+
+    def tree(self, text: str) -> SourceTree:
+        """A source tree of the user's, as find_tree takes it."""
+        return find_tree(self._cache, text, progress=self._progress)
 
     def expand(self, name: str) -> tuple[str, ...]:
         """The names that `name` stands for: a family's kernels (`trimmed`), else itself.

@@ -21,6 +21,7 @@ class Evidence:
         self._expectations = 0
         self._findings: list[Finding] = []
         self._skip_reason = ""
+        self._timed_out = False
         self.output = ""
 
     def equal(self, what: str, wanted: object, seen: object) -> bool:
@@ -62,6 +63,11 @@ class Evidence:
         elif all(point.ok for point in tap.points) and status != 0:
             self.equal(f"exit status of {what}", 0, status)
 
+    def timed_out(self, what: str, *, within_s: float, said: str) -> None:
+        """Something did not end in time in a guest that goes on: the check's verdict is TIMEOUT."""
+        self.holds(what, False, wanted=f"its end within {within_s:g} s", seen=said)
+        self._timed_out = True
+
     def not_here(self, reason: str) -> None:
         """The check cannot be made in this cell, for a reason that lies in the cell and not in the host."""
         self._skip_reason = reason
@@ -69,7 +75,8 @@ class Evidence:
     def result(self, name: str, duration_s: float) -> CheckResult:
         """The check's result: PASS only if something was compared and all of it held."""
         findings = list(self._findings)
-        verdict = Verdict.FAIL if findings else Verdict.PASS
+        failure = Verdict.TIMEOUT if self._timed_out else Verdict.FAIL
+        verdict = failure if findings else Verdict.PASS
         if not findings and self._expectations == 0:
             verdict = Verdict.SKIP if self._skip_reason else Verdict.FAIL
             if verdict is Verdict.FAIL:

@@ -23,6 +23,7 @@ LAYERS = (
     {"qemu"},
     {"rig", "login"},
     {"smoke"},
+    {"kselftest"},
     {"matrix"},
     {"kexec"},
     {"report", "tables"},
