@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.kselftest.facts import KnownFailure
-from harness.linux.ktap import KtapStatus, parse_ktap
+from harness.linux.ktap import KtapResult, KtapStatus, parse_ktap
 from harness.smoke.evidence import Evidence
 
 __all__ = ["UNEXPECTED_PASS", "Outcome", "judge"]
 
 PASS, XFAIL, SKIP = 0, 2, 4
 UNEXPECTED_PASS = "unexpected pass of a known failure"  # noqa: S105 - not a password
+UNTOLD = "the test says nothing of why"
 _SIGNALLED = 128
 
 
@@ -33,83 +34,81 @@ class Outcome:
 def judge(outcome: Outcome, known: Sequence[KnownFailure], evidence: Evidence) -> None:
     """Say to `evidence` what the program showed.
 
-    Each KTAP point that was tried is an expectation, the exit status one more. A failure that `known` covers
-    is noted and no expectation; one that passes although `known` expects it to fail is noted too.
+    Each KTAP point that was tried is an expectation; without KTAP the exit status is the one there is. A
+    failure that `known` covers is noted and is no expectation; what passes although it is known to fail is
+    noted too.
     """
-    result = parse_ktap(outcome.output)
-    skipped = outcome.status == SKIP or bool(result.skip_reason)
-    explained: dict[int, str] = {}
-    whole = [(number, one) for number, one in enumerate(known) if one.point is None]
-    failed = False
-
-    def expect(what: str, wanted: str, seen: str) -> None:
-        """A failure, unless it is known."""
-        nonlocal failed
-        failed = True
-        for number, one in enumerate(known):
-            if one.point is not None and one.point.fullmatch(what) is None:
-                continue
-            explained[number] = one.reason
-            evidence.note(f"known failure: {what}: {seen}: {one.reason}")
-            return
-        evidence.holds(what, False, wanted=wanted, seen=seen)
-
-    passed = 0
-    for point in result.leaves:
-        if point.status.is_failure:
-            seen = point.status.value + (f" ({point.why})" if point.why else "")
-            expect(point.name, "ok", seen)
-        elif point.status is KtapStatus.OK:
-            passed += 1
-            _note_passing(point.name, known, evidence)
-    evidence.checked(passed)
-    # What ends by a skip has broken off its plan.
-    for problem in () if skipped else result.problems:
-        expect(problem, "KTAP to its end", "otherwise")
-    if outcome.truncated:
-        expect("output", "all of it", "more than is kept")
-    if outcome.status == SKIP:
-        evidence.not_here(_why_skipped(outcome, result.skip_reason))
-    elif outcome.status not in (PASS, XFAIL):
-        if not failed:
-            expect("exit status", "0", _said(outcome))
-    elif result.skip_reason:
-        evidence.not_here(result.skip_reason)
-    elif not result.is_ktap:
-        evidence.equal("exit status", PASS, outcome.status)
-    elif not passed and not failed:
-        evidence.not_here("every point was skipped: " + _first_skip(outcome))
-    for number, one in whole:
-        if number not in explained and not failed and not skipped:
-            evidence.note(f"{UNEXPECTED_PASS}: {one.test}: {one.reason}")
-    if explained:
-        evidence.not_here(f"known failure: {next(iter(explained.values()))}")
+    _Judge(outcome=outcome, known=known, evidence=evidence, result=parse_ktap(outcome.output)).run()
 
 
-def _note_passing(name: str, known: Sequence[KnownFailure], evidence: Evidence) -> None:
-    for one in known:
-        if one.point is not None and one.point.fullmatch(name):
-            evidence.note(f"{UNEXPECTED_PASS}: {name}: {one.reason}")
+@dataclass(slots=True, kw_only=True)
+class _Judge:
+    outcome: Outcome
+    known: Sequence[KnownFailure]
+    evidence: Evidence
+    result: KtapResult
+    failures: int = 0
+    explained: str = ""
+    """The reason of the first known failure that was met."""
 
+    def run(self) -> None:
+        """All that the outcome has to say."""
+        passed = 0
+        for point in self.result.leaves:
+            if point.status.is_failure:
+                why = f" ({point.why})" if point.why else ""
+                self._failed(point.name, "ok", point.status.value + why)
+            elif point.status is KtapStatus.OK:
+                passed += 1
+                self._passed(point.name)
+        self.evidence.checked(passed)
+        is_skip = self.outcome.status == SKIP or bool(self.result.skip_reason)
+        # What ends by a skip has broken off its plan.
+        for problem in () if is_skip else self.result.problems:
+            self._failed(problem, "KTAP to its end", "otherwise")
+        if self.outcome.truncated:
+            self._failed("output", "all of it", "more than is kept")
+        if is_skip:
+            self.evidence.not_here(self._skip_reason())
+        elif self.outcome.status not in (PASS, XFAIL):
+            if not self.failures:
+                self._failed("exit status", "0", self._end())
+        elif not self.result.is_ktap:
+            self.evidence.checked(1)
+        elif not passed and not self.failures:
+            self.evidence.not_here(self._skip_reason())
+        if not self.failures and not is_skip:
+            for one in self.known:
+                if one.point is None:
+                    self.evidence.note(f"{UNEXPECTED_PASS}: {one.test}: {one.reason}")
+        if self.explained:
+            self.evidence.not_here(f"known failure: {self.explained}")
 
-def _why_skipped(outcome: Outcome, reason: str) -> str:
-    if reason:
-        return reason
-    skips = [point.why for point in parse_ktap(outcome.output).points if point.status is KtapStatus.SKIP]
-    return next((why for why in skips if why), "") or _last_line(outcome) or "the test says nothing of why"
+    def _failed(self, what: str, wanted: str, seen: str) -> None:
+        """A finding, unless it is a known failure."""
+        self.failures += 1
+        for one in self.known:
+            if one.point is None or one.point.fullmatch(what):
+                self.explained = self.explained or one.reason
+                self.evidence.note(f"known failure: {what}: {seen}: {one.reason}")
+                return
+        self.evidence.holds(what, False, wanted=wanted, seen=seen)
 
+    def _passed(self, what: str) -> None:
+        for one in self.known:
+            if one.point is not None and one.point.fullmatch(what):
+                self.evidence.note(f"{UNEXPECTED_PASS}: {what}: {one.reason}")
 
-def _first_skip(outcome: Outcome) -> str:
-    points = parse_ktap(outcome.output).points
-    return next((point.why or point.name for point in points), "there was none")
+    def _skip_reason(self) -> str:
+        said = [point.why for point in self.result.points if point.status is KtapStatus.SKIP]
+        return next((why for why in (self.result.skip_reason, *said, self._last_line()) if why), UNTOLD)
 
+    def _end(self) -> str:
+        status = self.outcome.status
+        how = f"signal {status - _SIGNALLED}" if status > _SIGNALLED else str(status)
+        last = self._last_line()
+        return f"{how}, after '{last}'" if last else how
 
-def _said(outcome: Outcome) -> str:
-    how = f"signal {outcome.status - _SIGNALLED}" if outcome.status > _SIGNALLED else str(outcome.status)
-    last = _last_line(outcome)
-    return f"{how}, after '{last}'" if last else how
-
-
-def _last_line(outcome: Outcome) -> str:
-    lines = [line.strip() for line in outcome.output.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
+    def _last_line(self) -> str:
+        lines = self.outcome.output.decode("utf-8", "replace").splitlines()
+        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "")

@@ -99,3 +99,15 @@ def test_notes_are_kept_line_by_line() -> None:
     evidence.note("no other")
     assert _result(evidence).output == "oracles: one\nno other"
     assert _result(evidence).verdict is Verdict.FAIL
+
+
+def test_what_does_not_end_is_a_timeout() -> None:
+    """Something that does not end in time makes the check a TIMEOUT, whatever else was found."""
+    evidence = Evidence()
+    evidence.equal("answer", 42, 42)
+    evidence.timed_out("stress", within_s=300, said="no answer in time")
+    result = _result(evidence)
+    assert result.verdict is Verdict.TIMEOUT
+    assert [str(finding) for finding in result.findings] == [
+        "stress: wanted its end within 300 s, saw no answer in time"
+    ]
