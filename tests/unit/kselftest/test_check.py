@@ -41,7 +41,7 @@ def test_choice_by_category_and_name() -> None:
 
 def test_an_unknown_choice_is_refused() -> None:
     """A category or test that no test has is refused with those there are, and so is an empty choice."""
-    with pytest.raises(UsageError, match="no category 'thp' .*cow, mremap, hugetlb"):
+    with pytest.raises(UsageError, match=r"no category 'thp' .*cow, mremap, hugetlb"):
         choose(TESTS, ("thp",), ())
     with pytest.raises(UsageError, match="no test 'cows'"):
         choose(TESTS, (), ("cows",))
@@ -78,7 +78,7 @@ def test_memory_is_that_of_the_page_size(suite: Suite) -> None:
 
 
 def test_a_check_for_each_test(suite: Suite) -> None:
-    """Each test is a check of its own, named by collection, category and command, after that of the source."""
+    """Each test is a check of its own, named by collection, category and command, after the source's."""
     checks = suite_checks(suite, Facts(), TESTS, 1024)
     assert [check.name for check in checks] == [
         "mm/source",

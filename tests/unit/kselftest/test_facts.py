@@ -42,7 +42,7 @@ def test_our_own_files() -> None:
 
 def test_an_unknown_collection() -> None:
     """A collection of which nothing is known is refused, and the known ones are named."""
-    with pytest.raises(UsageError, match="no collection 'net' .* there is mm"):
+    with pytest.raises(UsageError, match=r"no collection 'net' .* there is mm"):
         Facts.load("net")
 
 
