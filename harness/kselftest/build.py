@@ -30,7 +30,7 @@ __all__ = ["SYSROOT_PACKAGES", "Suite", "build_suite", "kernel_version"]
 SYSROOT_PACKAGES = ("libc6-dev", "libcap-dev", "libnuma-dev", "liburing-dev")
 """Debian's packages (suite trixie) with all that the programs of `mm` are linked with."""
 
-FORMAT = 1  # part of every key: raise it when the recipe below changes
+FORMAT = 2  # part of every key: raise it when the recipe below changes
 SELFTESTS = Path("tools/testing/selftests")
 SCRIPTS = {"mm": "run_vmtests.sh"}
 """The script of each collection that runs its tests."""
