@@ -17,11 +17,12 @@ from harness.errors import UsageError
 from harness.kernels.trees.origin import SourceTree
 from harness.kselftest.build import Suite, build_suite
 from harness.kselftest.check import choose, suite_checks
-from harness.kselftest.facts import Facts
+from harness.kselftest.facts import Facts, Needs
 from harness.kselftest.judge import UNEXPECTED_PASS
 from harness.kselftest.script import Listed
 from harness.matrix.plan import plan
 from harness.report.terminal import make_console
+from harness.spec import PageSize
 from harness.verdict import CellResult, MatrixResult, Verdict
 
 __all__ = ["kselftest"]
@@ -159,15 +160,20 @@ def _source(setting: Setting, tree: str | None) -> SourceTree:
 def _print_tests(tests: tuple[Listed, ...], facts: Facts, suite: Suite, console: Console) -> None:
     for listed in tests:
         needs = facts.needs_of(listed)
-        why = needs.not_here or suite.missing(listed.program)
-        if listed.is_destructive:
-            why = why or "it is destructive"
+        whys = [*needs.not_here.values(), suite.missing(listed.program)]
+        whys += ["it is destructive"] if listed.is_destructive else []
+        why = next((f"not run{_where(needs)}: {why}" for why in whys if why), "")
         mib = sorted(set(needs.memory_mib.values()))
-        words = [f"{'-'.join(str(one) for one in (mib if len(mib) == 1 else (mib[0], mib[-1])))} MiB"]
-        words += [f"CONFIG_{option}" for option in needs.options]
-        console.print(
-            f"{listed.category:16} {listed.title}: " + (f"not run: {why}" if why else ", ".join(words))
-        )
+        memory = f"{mib[0]} MiB" if len(mib) == 1 else f"{mib[0]} to {mib[-1]} MiB"
+        words = ", ".join([memory, *(f"CONFIG_{option}" for option in needs.options)])
+        console.print(f"{listed.category:16} {listed.title}: {why or words}", soft_wrap=True)
+
+
+def _where(needs: Needs) -> str:
+    """The page sizes at which a test is not run, where it is at others."""
+    if not needs.not_here or len(needs.not_here) == len(PageSize):
+        return ""
+    return " at " + " and ".join(size.label for size in PageSize if size in needs.not_here)
 
 
 def _print_counts(result: MatrixResult, console: Console) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.build.compiling import run_tool
 from harness.build.toolchain import Toolchain, require_programs
 from harness.cache import Cache
 from harness.errors import InfraError, UsageError
@@ -24,6 +25,7 @@ from harness.kernels.kbuild.build import Build, jobs_here, step_of
 from harness.kernels.longrun import Progress, quiet, run_lines
 from harness.kernels.trees.origin import SourceTree
 from harness.kselftest.script import SCRIPT_LIMIT_BYTES, Listed, read_script
+from harness.paths import data_dir
 
 __all__ = ["SYSROOT_PACKAGES", "Suite", "build_suite", "kernel_version"]
 
@@ -38,6 +40,7 @@ SCRIPTS = {"mm": "run_vmtests.sh"}
 # A segment aligned to less than 64K cannot be mapped by a kernel with 64K pages.
 _LDFLAGS = "-static -s -Wl,-z,max-page-size=65536 -Wl,--build-id=none"
 _LOG = "build.log"
+_COMPILER = Path(__file__).with_name("cross-cc.sh")
 _FOREIGN_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "CFLAGS", "LDFLAGS", "KBUILD_OUTPUT", "LLVM")
 _VERSION_LIMIT_BYTES = 1 << 16
 _ERROR = re.compile(
@@ -96,8 +99,9 @@ def build_suite(
             (FORMAT, collection, toolchain.cc, toolchain.version, _LDFLAGS, [root.name for root in roots])
         ).encode()
     )
-    for name in _inputs(tree.path, collection):
-        content = (tree.path / name).read_bytes()
+    own = [(path.name, path) for path in (_COMPILER, _line_buffered())]
+    for name, path in (*own, *((name, tree.path / name) for name in _inputs(tree.path, collection))):
+        content = path.read_bytes()
         digest.update(f"\n{name} {len(content)}\n".encode() + content)
 
     def build(directory: Path) -> None:
@@ -138,6 +142,10 @@ def kernel_version(tree: Path) -> str:
     return "{VERSION}.{PATCHLEVEL}.{SUBLEVEL}".format(**fields) + fields.get("EXTRAVERSION", "")
 
 
+def _line_buffered() -> Path:
+    return data_dir("guests") / "kselftest/line-buffered.c"
+
+
 def _inputs(tree: Path, collection: str) -> Iterator[str]:
     """Files that decide what is built, as paths from the tree, in order."""
     selftests = tree / SELFTESTS
@@ -165,6 +173,10 @@ class _Making:
         source = self._scratch(work / "tree")
         made = work / "made"
         made.mkdir()
+        shutil.copyfile(_COMPILER, work / "cc")
+        (work / "cc").chmod(0o755)
+        lines = (*self.toolchain.cc, "-O2", "-c", "-o", str(work / "lines.o"), str(_line_buffered()))
+        run_tool(lines, making="what has tests write line by line")
         failed = self._make(source, made, sysroot, work)
         if failed:
             # Stable kernels' backports forget it: khugepaged.c of 6.12.117 uses KSFT_SKIP without.
@@ -178,8 +190,8 @@ class _Making:
             )
         for path in (*programs, *source.glob("*.sh")):
             shutil.copy(path, target / path.name)
-        lines = "".join(f"{name}\t{why}\n" for name, why in sorted(failed.items()))
-        (target / _LOG).write_text(lines, encoding="utf-8")
+        log = "".join(f"{name}\t{why}\n" for name, why in sorted(failed.items()))
+        (target / _LOG).write_text(log, encoding="utf-8")
 
     def _headers(self, output: Path, sysroot: Path) -> None:
         """What the kernel tells programs, into the sysroot."""
@@ -227,12 +239,10 @@ class _Making:
     ) -> dict[str, str]:
         """Run the collection's makefile, as far as it goes; why each program that failed did."""
         compiler = work / "cc"
-        shutil.copyfile(Path(__file__).with_name("cross-cc.sh"), compiler)
-        compiler.chmod(0o755)
         argv = [
             "make", "-k", "-O", f"-j{jobs_here()}", "-C", str(source), f"OUTPUT={made}", "ARCH=arm64",
             f"CROSS_COMPILE={self.toolchain.prefix}", f"CC={compiler}",
-            f"KHDR_INCLUDES=-isystem {sysroot}/usr/include", f"USERLDFLAGS={_LDFLAGS}",
+            f"KHDR_INCLUDES=-isystem {sysroot}/usr/include", f"USERLDFLAGS={_LDFLAGS} {work / 'lines.o'}",
             f"USERCFLAGS={flags}", *(f"{made}/{name}" for name in only),
         ]  # fmt: skip
         environment: dict[str, str | None] = {

@@ -77,8 +77,8 @@ def why_not(
     listed: Listed, needs: Needs, suite: Suite, size: PageSize, memory_mib: int, lacks: Callable[[str], bool]
 ) -> str:
     """Why a test is not run; empty where it is. `lacks`: whether the kernel is known to lack an option."""
-    if needs.not_here:
-        return needs.not_here
+    if size in needs.not_here:
+        return needs.not_here[size]
     if listed.is_destructive:
         return "it is destructive: the script runs it only when asked to"
     missing = next((why for name in (listed.program, *needs.also) if (why := suite.missing(name))), "")

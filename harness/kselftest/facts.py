@@ -50,8 +50,8 @@ class Needs:
     """The command, where that of the script has a wrapper which the guest lacks."""
     also: tuple[str, ...] = ()
     """Other programs that it starts."""
-    not_here: str = ""
-    """Why it cannot run in this guest, whatever it has."""
+    not_here: Mapping[PageSize, str] = field(default_factory=dict)
+    """Why it is not run at a page size, whatever the guest has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ def _needs(table: dict[str, Any]) -> Needs:
         limit_s=_whole(table.get("limit_s", DEFAULT_LIMIT_S), f"`limit_s` of {test}"),
         run=_text(table, "run", test) if "run" in table else "",
         also=_texts(table, "also", test),
-        not_here=_text(table, "not_here", test) if "not_here" in table else "",
+        not_here=_by_size(table, "not_here", test) if "not_here" in table else {},
     )
 
 
@@ -193,6 +193,13 @@ def _memory(value: Any, test: str) -> dict[PageSize, int]:
         return dict.fromkeys(PageSize, _whole(value, where))
     given = {_size(name): _whole(one, where) for name, one in value.items()}
     return {size: given.get(size, DEFAULT_MEMORY_MIB) for size in PageSize}
+
+
+def _by_size(table: dict[str, Any], name: str, test: str) -> dict[PageSize, str]:
+    value = table[name]
+    if isinstance(value, dict):
+        return {_size(size): _text(value, size, f"`{name}` of {test}") for size in value}
+    return dict.fromkeys(PageSize, _text(table, name, test))
 
 
 def _size(text: str) -> PageSize:

@@ -59,7 +59,7 @@ def test_what_fits_runs(suite: Suite) -> None:
     [
         (COW, Needs(memory_mib=dict.fromkeys(PageSize, 4096)), "4096 MiB at 64K, and --memory gives 1024"),
         (COW, Needs(options=("HUGETLBFS", "KSM")), "needs CONFIG_KSM, and the kernel was built without"),
-        (COW, Needs(not_here="it needs bash"), "it needs bash"),
+        (COW, Needs(not_here=dict.fromkeys(PageSize, "it needs bash")), "it needs bash"),
         (COW, Needs(also=("khugepaged",)), "could not be built: khugepaged.c:3:1: error: no"),
         (Listed(category="thp", command="./nowhere"), Needs(), "builds no such program"),
         (POISON, Needs(), "destructive"),
