@@ -163,3 +163,22 @@ def test_trees_are_built_like_built_kernels(store: KernelStore, tmp_path: Path) 
     """A tree cannot be built like a packaged kernel."""
     with pytest.raises(UsageError, match="one of: trimmed-4k"):
         store.build_tree("debian-4k", tmp_path)
+
+
+def test_the_source_of_a_packaged_kernel(
+    cache: Cache, store: KernelStore, make_image: Callable[..., bytes]
+) -> None:
+    """Of Debian's kernels it is the linux-source package of their version, of ours the one they name."""
+    publish(cache, make_image)
+    with pytest.raises(KernelUnavailable, match=r"source linux-source-6\.12 is not in the cache"):
+        store.source_of("debian-16k")
+    made = cache.make("sources", "linux-source-6.12_6.12.1-1_abc", lambda path: (path / "tree").mkdir())
+    for name in ("debian-16k", "trimmed-64k", "combined"):
+        tree = store.source_of(name)
+        assert (tree.path, tree.origin) == (made / "tree", "Debian linux-source-6.12 6.12.1-1")
+
+
+def test_a_file_has_no_source(store: KernelStore) -> None:
+    """What a kernel file was built from nobody knows, and it is said how to tell."""
+    with pytest.raises(UsageError, match=r"kernel file.*--tree"):
+        store.source_of("./Image")
