@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.kselftest.facts import KnownFailure
-from harness.linux.ktap import KtapResult, KtapStatus, parse_ktap
+from harness.linux.ktap import BAILED_OUT, KtapResult, KtapStatus, parse_ktap
 from harness.smoke.evidence import Evidence
 
 __all__ = ["UNEXPECTED_PASS", "Outcome", "judge"]
@@ -63,9 +63,10 @@ class _Judge:
                 self._passed(point.name)
         self.evidence.checked(passed)
         is_skip = self.outcome.status == SKIP or bool(self.result.skip_reason)
-        # What ends by a skip has broken off its plan.
+        # What ends by a skip has broken off its plan; what bails out after failures only counts them.
         for problem in () if is_skip else self.result.problems:
-            self._failed(problem, "KTAP to its end", "otherwise")
+            if not (self.failures and problem.startswith(BAILED_OUT)):
+                self._failed(problem, "KTAP to its end", "otherwise")
         if self.outcome.truncated:
             self._failed("output", "all of it", "more than is kept")
         if is_skip:

@@ -19,13 +19,14 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-__all__ = ["KtapPoint", "KtapResult", "KtapStatus", "parse_ktap"]
+__all__ = ["BAILED_OUT", "KtapPoint", "KtapResult", "KtapStatus", "parse_ktap"]
 
 OUTPUT_LIMIT_BYTES = 4 << 20
 POINT_LIMIT = 20_000
 DEPTH_LIMIT = 8
 PROBLEM_LIMIT = 20
 TEXT_LIMIT = 500
+BAILED_OUT = "bailed out"
 
 _VERSION = re.compile(r"K?TAP version \d{1,4}\s*")
 _PLAN = re.compile(r"1\.\.(?P<number>\d{1,7})(?:\s+#\s*(?P<why>.*))?\s*")
@@ -146,7 +147,7 @@ class _Reader:
             self._plan(self._levels[at], plan)
         elif bail := _BAIL_OUT.fullmatch(text):
             self._seen = self._bailed = True
-            self.problem(f"bailed out: {bail['why'][:TEXT_LIMIT] or 'without a reason'}")
+            self.problem(f"{BAILED_OUT}: {bail['why'][:TEXT_LIMIT] or 'without a reason'}")
 
     def problem(self, words: str) -> None:
         """Something that is wrong with the output as a whole."""

@@ -103,6 +103,13 @@ def test_a_known_failure_is_noted() -> None:
     assert "known failure: b: not ok: as ever" in result.output
 
 
+def test_a_bail_out_only_counts_the_failures_before_it() -> None:
+    """After failures that are known a bail-out is no finding of its own; without any it is one."""
+    assert _judged(f"{SECOND_FAILS}Bail out! 1 of 2 failed\n", 1, _known("b")).verdict is Verdict.PASS
+    result = _judged("TAP version 13\n1..2\nok 1 a\nBail out! no memory\n", 1)
+    assert [finding.what for finding in result.findings] == ["bailed out: no memory"]
+
+
 def test_a_known_failure_covers_only_what_it_names() -> None:
     """Another point that fails is a finding all the same; a name is matched in full."""
     assert _judged(SECOND_FAILS, 1, _known("a")).verdict is Verdict.FAIL
