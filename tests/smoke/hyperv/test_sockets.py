@@ -59,7 +59,7 @@ def test_both_ways(start: Start, granule_kernels: KernelStore, kernel: str) -> N
     ("kernel", "connects"), [("debian-4k", True), ("debian-16k", False), ("trimmed-hyperv-64k", False)]
 )
 def test_before_5_0(start: Start, granule_kernels: KernelStore, kernel: str, connects: bool) -> None:
-    """Below VMBus 5.0 hv_sock asks for rings of 24 KiB, which are no whole pages at 16K and 64K: none is opened.
+    """Below VMBus 5.0 hv_sock asks for rings of 24 KiB, no whole pages at 16K and 64K: none is opened.
 
     vmbus_alloc_ring() refuses them with -EINVAL (drivers/hv/channel.c), hvs_open_connection() keeps that to
     itself, and connect() ends with a time-out. At 4K the same driver connects.
