@@ -9,7 +9,18 @@ from pathlib import Path
 from harness.determinism.conditions import Conditions
 from harness.errors import UsageError
 
-__all__ = ["Accel", "Disk", "Firmware", "Hyperv", "MachineSpec", "PageSize", "Platform", "Wire"]
+__all__ = [
+    "Accel",
+    "Disk",
+    "DiskMode",
+    "Firmware",
+    "GuestKind",
+    "Hyperv",
+    "MachineSpec",
+    "PageSize",
+    "Platform",
+    "Wire",
+]
 
 
 class PageSize(Enum):
@@ -101,11 +112,52 @@ class Platform(Enum):
             raise UsageError(f"'{text}' is not a platform; there are {known}") from None
 
 
+class GuestKind(Enum):
+    """The userspace that a kernel starts; the value is how options and ids spell it."""
+
+    MICRO = "micro"
+    """busybox and our programs, in RAM."""
+    DEBIAN = "debian"
+    """Debian with systemd, its root an ext4 on a disk."""
+    DEBIAN_LVM = "debian-lvm"
+    """The same, its root an XFS on a logical volume."""
+
+    @property
+    def is_on_disk(self) -> bool:
+        """True where the root is on a disk, and the initramfs only finds it."""
+        return self is not GuestKind.MICRO
+
+    @property
+    def memory_mib(self) -> int:
+        """RAM of an ordinary guest: the micro guest's checks say themselves what they need."""
+        return 1024 if self.is_on_disk else 0
+
+    @classmethod
+    def parse(cls, text: str) -> GuestKind:
+        """The guest of that name; raises UsageError naming those that there are."""
+        try:
+            return cls(text.lower())
+        except ValueError:
+            known = ", ".join(guest.value for guest in cls)
+            raise UsageError(f"'{text}' is not a guest; there are {known}") from None
+
+
 class Firmware(Enum):
     """How a kernel learns of its machine."""
 
     ACPI = "acpi"
     DEVICE_TREE = "dt"
+
+
+class DiskMode(Enum):
+    """What becomes of what a guest writes to a disk; the image itself is left alone but by DIRECT."""
+
+    COPY = "copy"
+    """A copy in memory, made before the guest starts, which the host can look into afterwards."""
+    OVERLAY = "overlay"
+    """A qcow2 layer above the image, in a file without a name: for images too large to copy."""
+    DIRECT = "direct"
+    """The image, without regard to a crash of the host: for what is being made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +168,10 @@ class Disk:
     serial: str
     read_only: bool = False
     """Behind virtio-blk."""
+    mode: DiskMode = DiskMode.COPY
+    """Behind virtio-blk."""
+    identity: str = ""
+    """Stands for the image's content in a template's key, where whoever made it knows it; else it is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

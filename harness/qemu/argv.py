@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.hyperv.host import DOORBELL_SLOT
 from harness.hyperv.layout import Layout
-from harness.spec import Accel, Feature, MachineSpec
+from harness.spec import Accel, DiskMode, Feature, MachineSpec
 
 __all__ = ["Lines", "qemu_argv"]
 
@@ -25,7 +25,9 @@ class Lines:
     wire: int | None = None
     """The far end of the guest's TCP peer, where the spec has a wire with an echo."""
     disks: tuple[int, ...] = field(default=())
-    """One per disk of the spec, in order."""
+    """One per disk of the spec, in order: where it is written."""
+    below: tuple[tuple[int, ...], ...] = ()
+    """For each disk that is an overlay, what lies below it: the raw image, then other layers."""
     doorbell: int | None = None
     """With Hyper-V: where vCPUs ask for the host."""
     qtest: int | None = None
@@ -139,13 +141,41 @@ def _socket(name: str, descriptor: int) -> tuple[str, str]:
 
 def _disks(spec: MachineSpec, lines: Lines) -> tuple[str, ...]:
     words: list[str] = []
-    for number, (disk, descriptor) in enumerate(zip(spec.disks, lines.disks, strict=True)):
-        read_only = "on" if disk.read_only else "off"
-        # `discard` and the explicit format: a raw image whose content looks like qcow2 stays raw.
-        words += ["-drive", f"if=none,id=disk{number},format=raw,discard=unmap,read-only={read_only},"
-                            f"file=/proc/self/fd/{descriptor}"]  # fmt: skip
-        words += ["-device", f"virtio-blk-device,drive=disk{number},serial={disk.serial}"]
+    below = lines.below or ((),) * len(spec.disks)
+    for number, (disk, descriptor, lower) in enumerate(zip(spec.disks, lines.disks, below, strict=True)):
+        if disk.mode is DiskMode.OVERLAY:
+            words += _layers(f"disk{number}", descriptor, lower)
+            # By default a full disk of the host's stops the guest; it is to hear of it instead.
+            errors = ",werror=report,rerror=report"
+        else:
+            read_only = "on" if disk.read_only else "off"
+            cache = ",cache=unsafe" if disk.mode is DiskMode.DIRECT else ""
+            # `discard` and the explicit format: a raw image whose content looks like qcow2 stays raw.
+            words += ["-drive", f"if=none,id=disk{number},format=raw,discard=unmap,read-only={read_only},"
+                                f"file=/proc/self/fd/{descriptor}{cache}"]  # fmt: skip
+            errors = ""
+        words += ["-device", f"virtio-blk-device,drive=disk{number},serial={disk.serial}{errors}"]
     return tuple(words)
+
+
+def _layers(name: str, top: int, below: tuple[int, ...]) -> list[str]:
+    """The nodes of a disk: read-only ones from the raw image upwards, and the one that is written."""
+    words: list[str] = []
+    backing = ""
+    # Nothing of it outlives the guest, so that nothing has to reach the host's disk.
+    written = "discard=unmap,cache.no-flush=on"
+    for depth, descriptor in enumerate((*below, top)):
+        is_top = depth == len(below)
+        node = name if is_top else f"{name}-{depth}"
+        access = written if is_top else "read-only=on"
+        driver = "raw" if depth == 0 else "qcow2"
+        words += [
+            "-blockdev",
+            f"driver=file,node-name={node}-file,filename=/proc/self/fd/{descriptor},{access}",
+        ]
+        words += ["-blockdev", f"driver={driver},node-name={node},file={node}-file,{access}{backing}"]
+        backing = f",backing={node}"
+    return words
 
 
 def _wire(spec: MachineSpec, lines: Lines) -> tuple[str, ...]:

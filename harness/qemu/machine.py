@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from types import TracebackType
 
 from harness.channel.console import Console
@@ -17,18 +18,18 @@ from harness.channel.shell import Shell
 from harness.channel.transcript import Transcript
 from harness.deadline import Deadline
 from harness.determinism.obstacles import obstacles
-from harness.errors import ChannelError, GuestGone, InfraError, LaunchError, QemuDied, UsageError
+from harness.errors import ChannelError, GuestGone, LaunchError, QemuDied, UsageError
 from harness.hyperv.channel import Device
 from harness.memory.ram import RAM_BASE_PA, PrivateRam, SharedRam, make_ram
-from harness.memory.sparse import copy_data
 from harness.qemu.argv import Lines, qemu_argv
+from harness.qemu.disks import open_disks
 from harness.qemu.frozen import Frozen
 from harness.qemu.hyperv_part import LINES, GuestHost, make_host
 from harness.qemu.probe import Qemu
 from harness.qemu.process import QemuProcess
 from harness.qemu.state import SavedState, load_state
 from harness.qemu.wire import EchoPeer
-from harness.spec import Disk, MachineSpec
+from harness.spec import DiskMode, MachineSpec
 
 __all__ = ["CLEAN_END", "Machine"]
 
@@ -91,7 +92,9 @@ class Machine:
                 numbers[name] = theirs.enter_context(other).fileno()
             self._ram = make_ram(spec.memory_mib) if saved is None else os.dup(saved.ram)
             self._cleanup.callback(os.close, self._ram)
-            self._disks = tuple(self._private_copy(disk) for disk in spec.disks)
+            opened = open_disks(spec.disks, () if saved is None else saved.overlays, self._cleanup)
+            self._disks = tuple(disk.top for disk in opened)
+            below = tuple(disk.below for disk in opened)
             self._gdb = Gdbstub(ours["gdb"])
             if spec.hyperv is not None:
                 self.hyperv = make_host(spec, self._ram, devices, ours)
@@ -104,12 +107,14 @@ class Machine:
                 # Registered before QEMU, and so released after it: all that it wrote is there.
                 self._cleanup.callback(self.exact.close)
                 numbers["shell"] = self.exact.output
-            lines = Lines(ram=self._ram, disks=self._disks, **numbers)
+            lines = Lines(ram=self._ram, disks=self._disks, below=below, **numbers)
             argv = qemu_argv(
                 spec, lines, program=qemu.program, sandbox=qemu.has_sandbox, clone=saved is not None
             )
             states = () if saved is None else (theirs.enter_context(saved.reopened()).fileno(),)
-            self.process = QemuProcess(argv, (self._ram, *self._disks, *numbers.values(), *states))
+            self.process = QemuProcess(
+                argv, (self._ram, *self._disks, *chain(*below), *numbers.values(), *states)
+            )
             self._cleanup.callback(self.process.close)
         self.console = Console(ours["console"], saved.console if saved is not None else b"")
         self._cleanup.callback(self.console.close)
@@ -136,19 +141,6 @@ class Machine:
             self.exact.go()
         if self.hyperv is not None:
             self.hyperv.go(self.qmp)
-
-    def _private_copy(self, disk: Disk) -> int:
-        """An anonymous file with the image's content: the guest writes there, never to the image."""
-        copy = os.memfd_create(f"granule-disk-{disk.serial}", os.MFD_CLOEXEC)
-        self._cleanup.callback(os.close, copy)
-        try:
-            with disk.path.open("rb") as image:
-                size_bytes = os.fstat(image.fileno()).st_size
-                os.ftruncate(copy, size_bytes)
-                copy_data(image.fileno(), copy, size_bytes)
-        except OSError as error:
-            raise InfraError(f"cannot read the disk image {disk.path}: {error.strerror}") from error
-        return copy
 
     def _accelerator(self) -> str:
         """The accelerator in use, as QEMU says: `kvm` or `tcg`."""
@@ -197,6 +189,12 @@ class Machine:
     def age_s(self) -> float:
         """Seconds since it was started."""
         return time.monotonic() - self._started_s
+
+    @property
+    def overlays(self) -> tuple[int, ...]:
+        """Descriptors of what the guest has written to disks that are overlays, in the spec's order."""
+        pairs = zip(self.spec.disks, self._disks, strict=True)
+        return tuple(descriptor for disk, descriptor in pairs if disk.mode is DiskMode.OVERLAY)
 
     def disk_path(self, serial: str) -> str:
         """A path under which the host can open this machine's copy of a disk."""

@@ -39,6 +39,8 @@ class SavedState:
     """A file with the migration stream."""
     console: bytes = field(repr=False, default=b"")
     """What the guest had printed."""
+    overlays: tuple[int, ...] = ()
+    """Files with what the guest had written to disks that are overlays, in the spec's order."""
 
     def reopened(self) -> FileIO:
         """The migration stream from its start, with a file position of its own."""

@@ -26,7 +26,7 @@ from harness.qemu.machine import Machine
 from harness.qemu.probe import Qemu
 from harness.qemu.state import CannotMigrate, SavedState, save_state
 from harness.qemu.template_files import DamagedTemplate, open_template, write_template
-from harness.spec import Accel, MachineSpec
+from harness.spec import Accel, DiskMode, MachineSpec
 
 __all__ = ["Boot", "NoTemplate", "Obstacle", "Template", "Templates", "template_key"]
 
@@ -81,8 +81,9 @@ def template_key(spec: MachineSpec, qemu: Qemu) -> str:
     lines = Lines(ram=0, monitor=0, console=0, shell=0, gdb=0, wire=0, disks=tuple(0 for _ in spec.disks))
     nameless = replace(spec, kernel=Path("kernel"), initrd=Path("initrd"))
     argv = qemu_argv(nameless, lines, program="qemu", sandbox=qemu.has_sandbox)
-    files = (Path(qemu.program), spec.kernel, spec.initrd, *(disk.path for disk in spec.disks))
-    parts = (FORMAT, argv, spec.wire, qemu.version, tuple(_content(path) for path in files))
+    files = (Path(qemu.program), spec.kernel, spec.initrd)
+    contents = (*map(_content, files), *(disk.identity or _content(disk.path) for disk in spec.disks))
+    parts = (FORMAT, argv, spec.wire, qemu.version, contents)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
@@ -193,7 +194,8 @@ class Templates:
 
     def _opened(self, path: Path, key: str, spec: MachineSpec) -> Template:
         with contextlib.ExitStack() as stack:
-            saved = open_template(path, spec.memory_mib << 20, stack)
+            overlays = sum(disk.mode is DiskMode.OVERLAY for disk in spec.disks)
+            saved = open_template(path, spec.memory_mib << 20, stack, overlays=overlays)
             with self._guard:
                 self._cleanup.push(stack.pop_all())
         return Template(spec=spec, qemu=self._qemu, saved=saved, key=key)
@@ -210,5 +212,5 @@ def _build(directory: Path, spec: MachineSpec, qemu: Qemu, boot: Boot) -> None:
         machine.console.drain(DRAIN_S, SETTLE_LIMIT_S)
         write_template(
             directory, ram=machine.ram, ram_bytes=spec.memory_mib << 20, devices=devices,
-            console=machine.transcript.content(),
+            console=machine.transcript.content(), overlays=machine.overlays,
         )  # fmt: skip

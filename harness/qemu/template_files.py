@@ -3,7 +3,8 @@
 ram             guest RAM, holes for zeros
 devices         QEMU's migration stream
 console         what the guest had printed
-template.json   {"ram_bytes": …, "digests": {"ram": …, "devices": …, "console": …}}
+overlay-N       what the guest had written to its Nth disk that is an overlay, qcow2
+template.json   {"ram_bytes": …, "digests": {"ram": …, "devices": …, "console": …, "overlay-0": …}}
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.memory.sparse import copy_data, digest_of
@@ -29,21 +31,29 @@ class DamagedTemplate(Exception):
     """A stored template is not as it was written; `str()` says which file and how."""
 
 
-def write_template(directory: Path, *, ram: int, ram_bytes: int, devices: bytes, console: bytes) -> None:
-    """Store a stopped machine in an empty directory. `ram`: descriptor of its RAM file. Raises OSError."""
-    with (directory / RAM).open("wb") as file:
-        os.ftruncate(file.fileno(), ram_bytes)
-        copy_data(ram, file.fileno(), ram_bytes)
+def write_template(
+    directory: Path, *, ram: int, ram_bytes: int, devices: bytes, console: bytes, overlays: Sequence[int] = ()
+) -> None:
+    """Store a stopped machine in an empty directory. `ram`, `overlays`: descriptors. Raises OSError."""
+    digests = {DEVICES: _digest(devices), CONSOLE: _digest(console)}
+    for name, descriptor in ((RAM, ram), *((f"overlay-{at}", one) for at, one in enumerate(overlays))):
+        size_bytes = ram_bytes if name == RAM else os.fstat(descriptor).st_size
+        with (directory / name).open("wb") as file:
+            os.ftruncate(file.fileno(), size_bytes)
+            copy_data(descriptor, file.fileno(), size_bytes)
+        digests[name] = digest_of(descriptor, size_bytes)
     (directory / DEVICES).write_bytes(devices)
     (directory / CONSOLE).write_bytes(console)
-    digests = {RAM: digest_of(ram, ram_bytes), DEVICES: _digest(devices), CONSOLE: _digest(console)}
     about = {"ram_bytes": ram_bytes, "digests": digests}
     (directory / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
-def open_template(directory: Path, ram_bytes: int, stack: contextlib.ExitStack) -> SavedState:
+def open_template(
+    directory: Path, ram_bytes: int, stack: contextlib.ExitStack, *, overlays: int = 0
+) -> SavedState:
     """A stored template, every byte of it checked; its descriptors are closed with `stack`.
 
+    `overlays`: how many of its disks are.
     Raises DamagedTemplate when anything is missing or differs from what was written.
     """
     try:
@@ -56,11 +66,23 @@ def open_template(directory: Path, ram_bytes: int, stack: contextlib.ExitStack) 
         ram = _open_ram(directory / RAM, ram_bytes, stack)
         if digest_of(ram, ram_bytes) != digests[RAM]:
             raise DamagedTemplate(f"{directory / RAM} has changed since it was written")
+        names = [f"overlay-{at}" for at in range(overlays)]
+        layers = tuple(_open_overlay(directory / name, digests[name], stack) for name in names)
     except OSError as error:
         raise DamagedTemplate(f"{directory}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedTemplate(f"{directory / ABOUT} is not what was written there ({error})") from error
-    return SavedState(ram=ram, devices=_in_memory("granule-devices", devices, stack), console=console)
+    return SavedState(
+        ram=ram, devices=_in_memory("granule-devices", devices, stack), console=console, overlays=layers
+    )
+
+
+def _open_overlay(path: Path, digest: str, stack: contextlib.ExitStack) -> int:
+    overlay = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, overlay)
+    if digest_of(overlay, os.fstat(overlay).st_size) != digest:
+        raise DamagedTemplate(f"{path} has changed since it was written")
+    return overlay
 
 
 def _open_ram(path: Path, ram_bytes: int, stack: contextlib.ExitStack) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.determinism.conditions import Conditions
 from harness.determinism.seed import Seed
 from harness.qemu.argv import Lines, qemu_argv
-from harness.spec import Accel, Disk, Feature, Hyperv, MachineSpec, Wire
+from harness.spec import Accel, Disk, DiskMode, Feature, Hyperv, MachineSpec, Wire
 
 SPEC = MachineSpec(
     kernel=Path("/k/Image"), initrd=Path("/k/initrd"), cmdline="console=ttyAMA0 arm64.pagesize=16k"
@@ -79,6 +79,26 @@ def test_disks() -> None:
         device.partition("serial=")[2] for device in _option(argv, "-device") if "virtio-blk" in device
     ]
     assert serials == ["one", "two"]
+
+
+def test_layers() -> None:
+    """An overlay is a chain of nodes, read-only up to its top, whose errors the device hears of."""
+    disks = (Disk(path=Path("/a"), serial="one", mode=DiskMode.OVERLAY), Disk(path=Path("/b"), serial="two"))
+    lines = replace(LINES, disks=(20, 21), below=((30, 31), ()))
+    argv = qemu_argv(replace(SPEC, disks=disks), lines, program="qemu")
+    nodes = [dict(part.split("=", 1) for part in node.split(",")) for node in _option(argv, "-blockdev")]
+    layers = [node for node in nodes if node["driver"] != "file"]
+    assert [(node["driver"], node.get("backing"), node.get("read-only")) for node in layers] == [
+        ("raw", None, "on"),
+        ("qcow2", "disk0-0", "on"),
+        ("qcow2", "disk0-1", None),
+    ]
+    files = {node["node-name"]: node["filename"] for node in nodes if node["driver"] == "file"}
+    assert [files[node["file"]] for node in layers] == [f"/proc/self/fd/{number}" for number in (30, 31, 20)]
+    devices = [device for device in _option(argv, "-device") if "virtio-blk" in device]
+    assert "drive=disk0,serial=one,werror=report" in devices[0]
+    assert "werror" not in devices[1]
+    assert len(_option(argv, "-drive")) == 1
 
 
 def test_wire_is_cut_off_from_the_host() -> None:

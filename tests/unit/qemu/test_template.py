@@ -108,6 +108,13 @@ def test_a_moved_file_is_the_same(spec: MachineSpec, qemu: Qemu, tmp_path: Path)
     assert template_key(replace(spec, kernel=moved), qemu) == template_key(spec, qemu)
 
 
+def test_an_image_that_is_known_is_not_read(spec: MachineSpec, qemu: Qemu, tmp_path: Path) -> None:
+    """A disk with an identity counts by that, which is as good as reading gigabytes."""
+    known = [Disk(path=tmp_path / "not there", serial="a", identity=name) for name in ("one", "two")]
+    first, second = (template_key(replace(spec, disks=(disk,)), qemu) for disk in known)
+    assert first != second
+
+
 def test_a_newer_qemu_has_another_key(spec: MachineSpec, qemu: Qemu) -> None:
     """A state saved by one version is never given to another."""
     assert template_key(spec, replace(qemu, version=(7, 2, 1))) != template_key(spec, qemu)

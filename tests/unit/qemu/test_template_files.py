@@ -13,7 +13,7 @@ import pytest
 from harness.qemu.template_files import DamagedTemplate, open_template, write_template
 
 SIZE = 2 << 20
-NAMES = ("ram", "devices", "console", "template.json")
+NAMES = ("ram", "devices", "console", "overlay-0", "overlay-1", "template.json")
 
 
 @pytest.fixture
@@ -22,10 +22,16 @@ def stored(tmp_path: Path) -> Path:
     ram = os.memfd_create("ram")
     os.ftruncate(ram, SIZE)
     os.pwrite(ram, b"granule", 1 << 20)
+    overlays = [os.memfd_create(f"overlay-{number}") for number in range(2)]
+    for number, overlay in enumerate(overlays):
+        os.ftruncate(overlay, (number + 1) << 16)
+        os.pwrite(overlay, f"layer {number}".encode(), 4096)
     write_template(
-        tmp_path, ram=ram, ram_bytes=SIZE, devices=b"devices" * 99, console=b"[    0.000000] Booting"
-    )
-    os.close(ram)
+        tmp_path, ram=ram, ram_bytes=SIZE, devices=b"devices" * 99, console=b"[    0.000000] Booting",
+        overlays=overlays,
+    )  # fmt: skip
+    for descriptor in (ram, *overlays):
+        os.close(descriptor)
     return tmp_path
 
 
@@ -38,9 +44,11 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 def test_what_was_written_comes_back(stored: Path, stack: contextlib.ExitStack) -> None:
     """RAM, device state and console are as they were; the device state can be read any number of times."""
-    saved = open_template(stored, SIZE, stack)
+    saved = open_template(stored, SIZE, stack, overlays=2)
     assert os.pread(saved.ram, 7, 1 << 20) == b"granule"
     assert saved.console == b"[    0.000000] Booting"
+    assert [os.pread(layer, 7, 4096) for layer in saved.overlays] == [b"layer 0", b"layer 1"]
+    assert [os.fstat(layer).st_size for layer in saved.overlays] == [1 << 16, 2 << 16]
     for _ in range(2):
         with saved.reopened() as stream:
             assert stream.read() == b"devices" * 99
@@ -51,7 +59,7 @@ def test_a_truncated_file_is_refused(stored: Path, stack: contextlib.ExitStack, 
     """A template of which a file lost its last byte is refused."""
     os.truncate(stored / name, (stored / name).stat().st_size - 1)
     with pytest.raises(DamagedTemplate):
-        open_template(stored, SIZE, stack)
+        open_template(stored, SIZE, stack, overlays=2)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,10 +67,10 @@ def test_a_missing_file_is_refused(stored: Path, stack: contextlib.ExitStack, na
     """A template without one of its files is refused."""
     (stored / name).unlink()
     with pytest.raises(DamagedTemplate):
-        open_template(stored, SIZE, stack)
+        open_template(stored, SIZE, stack, overlays=2)
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", NAMES[:5])
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_a_flipped_bit_is_refused(stored: Path, stack: contextlib.ExitStack, name: str, place: float) -> None:
     """A bit that changed anywhere, in a hole too, is found."""
@@ -70,7 +78,7 @@ def test_a_flipped_bit_is_refused(stored: Path, stack: contextlib.ExitStack, nam
     content[int(place * (len(content) - 1))] ^= 0x10
     (stored / name).write_bytes(content)
     with pytest.raises(DamagedTemplate, match=f"{name} has changed"):
-        open_template(stored, SIZE, stack)
+        open_template(stored, SIZE, stack, overlays=2)
 
 
 @pytest.mark.parametrize("about", [b"", b"[]", b"{}", b'{"digests": 3}', b"\xff", b'{"digests": {"ram": 1}}'])
@@ -80,7 +88,7 @@ def test_a_description_that_is_none_is_refused(
     """Whatever stands in the description is refused or believed, and never a traceback."""
     (stored / "template.json").write_bytes(about)
     with pytest.raises(DamagedTemplate):
-        open_template(stored, SIZE, stack)
+        open_template(stored, SIZE, stack, overlays=2)
 
 
 def test_other_ram_is_refused(stored: Path, stack: contextlib.ExitStack) -> None:
@@ -107,8 +115,8 @@ def test_ram_that_may_not_be_written_is_copied(
     monkeypatch.setattr("harness.qemu.template_files.os.open", read_only)
     if damage:
         with pytest.raises(DamagedTemplate, match="ram has changed"):
-            open_template(stored, SIZE, stack)
+            open_template(stored, SIZE, stack, overlays=2)
         return
-    saved = open_template(stored, SIZE, stack)
+    saved = open_template(stored, SIZE, stack, overlays=2)
     os.pwrite(saved.ram, b"changed", 1 << 20)
     assert (stored / "ram").read_bytes()[1 << 20 :][:7] == b"granule"
