@@ -18,7 +18,9 @@ HOST_FAULT = re.compile(
 )
 
 
-def run_tool(tool: str, *arguments: str, package: str = "e2fsprogs") -> subprocess.CompletedProcess[bytes]:
+def run_tool(
+    tool: str, *arguments: str, package: str = "e2fsprogs", limit_s: float = TOOL_S
+) -> subprocess.CompletedProcess[bytes]:
     """Run one of the host's tools, of a package of Debian's.
 
     Raises ToolMissing, or InfraError where it cannot be run to its end.
@@ -28,7 +30,7 @@ def run_tool(tool: str, *arguments: str, package: str = "e2fsprogs") -> subproce
     environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBUGFS_PAGER": "__none__"}
     try:
         return subprocess.run(
-            (tool, *arguments), capture_output=True, check=False, timeout=TOOL_S, env=environment,
+            (tool, *arguments), capture_output=True, check=False, timeout=limit_s, env=environment,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except FileNotFoundError:
@@ -36,7 +38,7 @@ def run_tool(tool: str, *arguments: str, package: str = "e2fsprogs") -> subproce
     except OSError as error:
         raise InfraError(f"{tool} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise InfraError(f"{tool} did not end within {TOOL_S} s") from error
+        raise InfraError(f"{tool} did not end within {limit_s:g} s") from error
 
 
 def raise_for_host(tool: str, done: subprocess.CompletedProcess[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from harness.build.initramfs import Entry
 from harness.build.micro import build_micro_initramfs
 from harness.build.programs import build_programs
 from harness.build.sshd import SSHD_PACKAGES, build_sshd
@@ -61,6 +62,9 @@ class MicroGuest:
         self._progress(0, None, f"making the initramfs for {kernel.name}")
         self.initramfs(kernel)
 
-    def initramfs(self, kernel: Kernel) -> Path:
-        """The initramfs for a kernel, with its modules in it; made once, kept in the cache."""
-        return build_micro_initramfs(kernel, self._cache, self._busybox)
+    def initramfs(self, kernel: Kernel, *, on_disk: tuple[Entry, ...] | None = None) -> Path:
+        """The initramfs for a kernel, with its modules in it; made once, kept in the cache.
+
+        `on_disk`: what a guest needs that goes on with a root on a disk.
+        """
+        return build_micro_initramfs(kernel, self._cache, self._busybox, on_disk=on_disk)

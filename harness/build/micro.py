@@ -31,21 +31,30 @@ EMPTY_DIRECTORIES = ("mnt", "proc", "root", "run", "sys", "tmp", "var")
 
 
 def build_micro_initramfs(
-    kernel: Kernel, cache: Cache, busybox: Path, extra: tuple[tuple[Path, str], ...] = ()
+    kernel: Kernel,
+    cache: Cache,
+    busybox: Path,
+    extra: tuple[tuple[Path, str], ...] = (),
+    *,
+    on_disk: tuple[Entry, ...] | None = None,
 ) -> Path:
     """The initramfs for one kernel, from the cache when nothing that it is made of has changed.
 
     Arguments: `busybox`, a static arm64 executable; `extra`, files or directories of this machine with
-    their absolute paths in the guest. Raises UsageError when the kernel's own initrd or an extra file cannot
-    be used, ToolMissing without a compiler.
+    their absolute paths in the guest; `on_disk`, for a guest that goes on with a root on a disk: what that
+    takes besides guests/disk. Raises UsageError when the kernel's own initrd or an extra file cannot be used,
+    ToolMissing without a compiler.
     """
     parts = [_base(cache, busybox)]
     if kernel.modules is not None:
-        parts.append(_modules(cache, kernel, kernel.modules))
+        parts.append(_modules(cache, kernel, kernel.modules, for_disk=on_disk is not None))
     if kernel.initrd is not None:
         check_initramfs(kernel.initrd)
         parts.append(kernel.initrd)
     added = tuple(entry for source, target in extra for entry in _extra(source, target))
+    if on_disk is not None:
+        names = ("root.sh", "granule-agent.service")
+        added += tuple(file(f"etc/granule/{name}", _guest_file(name, "disk")) for name in names) + on_disk
     digest = hashlib.sha256(repr((FORMAT, [_sha256(part) for part in parts], added)).encode())
     # An initrd that brings an /init of its own must not replace the guest's.
     overlay = {entry.name: entry for entry in (*added, _init())}.values()
@@ -63,8 +72,8 @@ def build_micro_initramfs(
     return cache.make("initramfs", digest.hexdigest()[:32], build, describe=label) / ARCHIVE
 
 
-def _guest_file(name: str) -> bytes:
-    return (data_dir("guests") / "micro" / name).read_bytes()
+def _guest_file(name: str, guest: str = "micro") -> bytes:
+    return (data_dir("guests") / guest / name).read_bytes()
 
 
 def _init() -> Entry:
@@ -93,16 +102,17 @@ def _base(cache: Cache, busybox: Path) -> Path:
     return _cached(cache, digest.hexdigest()[:32], lambda: entries, "initramfs of the micro guest")
 
 
-def _modules(cache: Cache, kernel: Kernel, modules: Path) -> Path:
+def _modules(cache: Cache, kernel: Kernel, modules: Path, *, for_disk: bool) -> Path:
     """The modules of one kernel that the guest needs."""
     if not modules.is_dir():
         raise UsageError(
             f"the modules of {kernel.name} are not where they should be: {modules} is no directory"
         )
-    wanted = Wanted.parse(_guest_file("modules").decode())
-    key = modules_key(modules, kernel.release, wanted)
+    names = _guest_file("modules") + (_guest_file("modules", "disk") if for_disk else b"")
+    wanted = Wanted.parse(names.decode())
+    key = modules_key(modules, kernel.release, wanted, kmod=for_disk)
     label = f"modules for {kernel.name} {kernel.release}"
-    return _cached(cache, key, lambda: module_entries(modules, kernel.release, wanted), label)
+    return _cached(cache, key, lambda: module_entries(modules, kernel.release, wanted, kmod=for_disk), label)
 
 
 def _cached(cache: Cache, key: str, entries: Callable[[], Iterable[Entry]], label: str) -> Path:

@@ -74,19 +74,20 @@ class _Module:
     """Soft dependencies: loaded with it where they exist."""
 
 
-def modules_key(modules: Path, release: str, wanted: Wanted) -> str:
+def modules_key(modules: Path, release: str, wanted: Wanted, *, kmod: bool = False) -> str:
     """What the result of `module_entries` depends on, by names, sizes and dates: in hex."""
-    digest = hashlib.sha256(repr((1, release, wanted)).encode())
+    digest = hashlib.sha256(repr((1, release, wanted, *(("kmod",) if kmod else ()))).encode())
     for path in sorted(_files(modules)):
         about = path.stat()
         digest.update(f"{path.relative_to(modules)} {about.st_size} {about.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
 
 
-def module_entries(modules: Path, release: str, wanted: Wanted) -> tuple[Entry, ...]:
+def module_entries(modules: Path, release: str, wanted: Wanted, *, kmod: bool = False) -> tuple[Entry, ...]:
     """Archive entries: lib/modules/RELEASE as modprobe wants it, and etc/modules.boot for the guest's init.
 
-    Arguments: `modules`, the kernel's lib/modules/RELEASE; `release`, as `uname -r` prints it. Names that
+    Arguments: `modules`, the kernel's lib/modules/RELEASE; `release`, as `uname -r` prints it; `kmod`, with
+    the indexes of kmod's own modprobe, which busybox's does without. Names that
     this kernel does not have as modules are passed over, and so is a module whose own dependencies are not
     there. Raises UsageError when a file is not a module.
     """
@@ -99,7 +100,7 @@ def module_entries(modules: Path, release: str, wanted: Wanted) -> tuple[Entry, 
     entries.append(
         file("etc/modules.boot", "".join(f"/{home}/{closure[name].path}\n" for name in boot).encode())
     )
-    return (*entries, *_indexes(modules, release, closure))
+    return (*entries, *_indexes(modules, release, closure, kmod=kmod))
 
 
 def _normal(name: str) -> str:
@@ -214,7 +215,7 @@ def _in_order(closure: dict[str, _Module], names: tuple[str, ...]) -> list[str]:
     return order
 
 
-def _indexes(modules: Path, release: str, closure: dict[str, _Module]) -> tuple[Entry, ...]:
+def _indexes(modules: Path, release: str, closure: dict[str, _Module], *, kmod: bool) -> tuple[Entry, ...]:
     """The kernel's lists of what is built in, and what depmod makes of a copy of the modules."""
     with tempfile.TemporaryDirectory() as temporary:
         # Distributions differ in where their depmod looks below the base directory.
@@ -230,7 +231,7 @@ def _indexes(modules: Path, release: str, closure: dict[str, _Module]) -> tuple[
                 shutil.copyfile(modules / name, home / name)
         _depmod(Path(temporary), release)
         # The `.bin` files are for kmod's own modprobe; busybox reads the text.
-        made = sorted(path for path in home.glob("modules.*") if path.suffix != ".bin")
+        made = sorted(path for path in home.glob("modules.*") if kmod or path.suffix != ".bin")
         return tuple(file(f"lib/modules/{release}/{path.name}", path.read_bytes()) for path in made)
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -27,10 +27,14 @@ from harness.kernels.mirror import (
     parse_index_targets,
 )
 
-__all__ = ["Package", "PrivateApt", "host_mirror", "parse_package", "unpack"]
+__all__ = ["Package", "PrivateApt", "host_mirror", "parse_package", "parse_uris", "unpack"]
 
 _LISTS_FRESH_S = 86400.0
 _KEYRINGS = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
+# As apt-get prints it (cmdline/apt-get.cc): 'URI' file size hash, the hash chosen by Acquire::ForceHash.
+_URI = re.compile(r"'\S+' ([\w.+~%:-]+\.deb) \d+ SHA256:([0-9a-f]{64})")
+_INSTALL = ("-o", "Acquire::ForceHash=sha256", "-qq", "-y", "--no-install-recommends", "install")
+_LINES_LIMIT = 20_000
 _STATUS = re.compile(r"dlstatus:\d+:(\d+)[.:].*")
 
 # Read with -c, after the host's own. #clear drops the host's update hooks, which tidy the host's archive.
@@ -129,6 +133,40 @@ class PrivateApt:
             return attempt(refresh)
         except _ArchiveMoved:
             return attempt(True)
+
+    def closure(self, names: Sequence[str], *, refresh: bool = False) -> tuple[str, ...]:
+        """File names of packages and of all that they depend on, each with the SHA-256 of its content.
+
+        `names` may be patterns of apt's (apt-patterns(7)), such as `?essential`. Raises InfraError with apt's
+        reason when there is no such package, or no way to satisfy a dependency.
+        """
+        with self._cache.workdir(self._name, waiting=self._waiting) as home:
+            self._update(home, force=refresh)
+            said: list[str] = []
+            ran = self._run(home, [*_INSTALL, "--print-uris", *names], _keeping(said), home)
+        files = parse_uris(said)
+        if ran.status != 0 or not files:
+            raise InfraError(
+                f"Debian {self._suite} cannot give {', '.join(names)} for {self._architecture}: apt-get "
+                f"said: {ran.said}"
+            )
+        return files
+
+    def fetched(self, names: Sequence[str], into: Path) -> None:
+        """Download what `closure` names into an empty directory; apt verifies it against the signed lists.
+
+        Raises InfraError with apt's reason.
+        """
+        with self._cache.workdir(self._name, waiting=self._waiting) as home:
+            self._update(home)
+            (into / "partial").mkdir()
+            self._progress(0, None, "downloading packages")
+            words = ["-o", f"Dir::Cache::archives={into}", *_INSTALL, "--download-only", *names]
+            ran = self._run(home, words, lambda _line: False, home)
+            (into / "partial").rmdir()
+        (into / "lock").unlink(missing_ok=True)
+        if ran.status != 0:
+            raise InfraError(f"could not download Debian's packages: apt-get said: {ran.said}")
 
     def unpacked(self, package: Package, into: Path) -> None:
         """Download the package, verified by apt against the signed lists, and unpack it into `into`."""
@@ -231,6 +269,21 @@ def source_line(mirror: IndexTarget, suite: str, architecture: str, keyrings: li
         keyrings = [*keyrings, mirror.signed_by]
     signed = f" signed-by={','.join(keyrings)}" if keyrings else ""
     return f"deb [arch={architecture} target=Packages{signed}] {mirror.repo_uri} {suite} main\n"
+
+
+def parse_uris(lines: Iterable[str]) -> tuple[str, ...]:
+    """`name_version_arch.deb SHA256` of each file that `apt-get --print-uris` names, sorted."""
+    found = (_URI.fullmatch(line.strip()) for line in lines)
+    return tuple(sorted(f"{match[1]} {match[2]}" for match in found if match is not None))
+
+
+def _keeping(lines: list[str]) -> Callable[[str], bool]:
+    def keep(line: str) -> bool:
+        if len(lines) < _LINES_LIMIT:
+            lines.append(line)
+        return _URI.fullmatch(line.strip()) is not None
+
+    return keep
 
 
 def parse_package(stanza: str) -> Package | None:
