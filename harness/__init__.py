@@ -17,6 +17,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     qemu        probing QEMU, its command line, its process; the Machine
     guest       what runs inside: the micro guest
     login       SSH into a guest: server, port, keys
+    guests      distribution guests: base images on disks
     smoke       the checks
     kselftest   Linux's own tests as checks
     matrix      cells: expand, refuse, run

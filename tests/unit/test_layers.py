@@ -21,7 +21,7 @@ LAYERS = (
     {"snapshot"},
     {"check"},
     {"qemu"},
-    {"rig", "login"},
+    {"rig", "login", "guests"},
     {"smoke"},
     {"kselftest"},
     {"matrix"},
