@@ -7,7 +7,7 @@ from enum import Enum
 
 from harness.determinism.record import RunRecord
 from harness.errors import ExitStatus
-from harness.spec import PageSize, Platform
+from harness.spec import GuestKind, PageSize, Platform
 
 __all__ = ["CellResult", "CheckResult", "Finding", "MatrixResult", "Skipped", "Verdict"]
 
@@ -101,6 +101,7 @@ class CellResult:
     asking: str = ""
     """How that kernel was asked, where not by the size's name: `page_size_asked` is what was due."""
     platform: Platform = Platform.VIRT
+    guest: GuestKind = GuestKind.MICRO
     exact: RunRecord | None = None
     """For a cell whose run is to repeat: what runs it again, and tells whether it did repeat."""
 

@@ -18,15 +18,15 @@ import click
 from rich.console import Console
 
 from harness.cli.boot_ssh import serve_ssh
-from harness.cli.options import Setting, guest_options, machine_options
+from harness.cli.options import Setting, guest_kind_options, guest_options, machine_options
 from harness.cli.progress import KernelProgress
 from harness.cli.run import GUEST_DIR, check_puts, put_all
 from harness.deadline import Deadline
 from harness.errors import CommandTimeout, ExitStatus, GuestGone, UsageError
-from harness.matrix.boot import Symbols
+from harness.matrix.boot import Symbols, settle
 from harness.matrix.boot import boot as boot_guest
 from harness.matrix.guests import Started
-from harness.matrix.judge import judge_gone
+from harness.matrix.judge import judge_gone, with_last_words
 from harness.matrix.patience import Patience
 from harness.matrix.plan import plan
 from harness.matrix.record import CellEnded, Record
@@ -35,7 +35,7 @@ from harness.qemu.machine import Machine
 from harness.report.terminal import make_console
 from harness.smoke import Check
 from harness.smoke.page_size import page_size
-from harness.spec import PageSize
+from harness.spec import GuestKind, PageSize
 from harness.verdict import Verdict
 
 __all__ = ["boot"]
@@ -45,6 +45,7 @@ ESCAPE = b"\x1d"  # Ctrl-]
 
 @click.command()
 @machine_options
+@guest_kind_options
 @guest_options
 @click.option(
     "--console",
@@ -82,7 +83,7 @@ def boot(
     if ssh and command:
         raise UsageError("--ssh keeps the guest for you to log in: leave COMMAND out, or --ssh")
     check_puts(put, memory)
-    checks = (Check(run=page_size, memory_mib=dict.fromkeys(PageSize, memory)),)
+    checks = (Check(run=page_size, memory_mib=dict.fromkeys(PageSize, memory), guests=tuple(GuestKind)),)
     if console_file is not None:
         console_file.touch()  # told now if it cannot be, and not when the guest is over
     progress = KernelProgress()
@@ -96,16 +97,18 @@ def boot(
     (cell,) = cells
     named = cell.kernel in setting.store.catalogue.names
     kernel = setting.store.get(cell.kernel, beside=None if named else setting.beside)
-    if ssh:
+    if ssh and not cell.guest.is_on_disk:
         _ = setting.bench.guest.sshd
     progress.close()
-    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
+    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s, cell.guest)
     record = Record()
     machines: list[Machine] = []
 
     def bring_up(machine: Machine) -> None:
         machines.append(machine)
         boot_guest(machine, Symbols(kernel.running(cell.page_size)), patience, record)
+        if cell.guest.is_on_disk:
+            settle(machine, patience, record)
 
     with contextlib.ExitStack() as stack:
         try:
@@ -126,7 +129,9 @@ def boot(
             record.end(Verdict.TIMEOUT if error.guest_answers else Verdict.HANG, str(error))
             status = ExitStatus.FAILED
         except GuestGone as error:
-            judge_gone(machines[-1].console.events if machines else (), str(error), record)
+            console_of = machines[-1].console if machines else None
+            log = machines[-1].transcript.content() if machines else b""
+            judge_gone(console_of.events if console_of else (), with_last_words(str(error), log), record)
             status = ExitStatus.FAILED
         finally:
             if console_file is not None and machines:

@@ -16,6 +16,7 @@ from harness.build.guest import MicroGuest
 from harness.cache import Cache
 from harness.cli.progress import KernelProgress
 from harness.errors import UsageError
+from harness.guests import DiskGuests
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore
 from harness.matrix.budget import guest_memory_mib
@@ -24,12 +25,13 @@ from harness.matrix.guests import Guests
 from harness.matrix.post_mortem import DEFAULT_LIMIT
 from harness.matrix.run import Bench
 from harness.qemu.probe import Qemu
-from harness.smoke import CHECKS, HYPERV_CHECKS, Check
+from harness.smoke import CHECKS, EVERY_CHECK, Check
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.spec import Accel, Feature, PageSize, Platform
+from harness.spec import Accel, Feature, GuestKind, PageSize, Platform
 
 __all__ = [
     "Setting",
+    "guest_kind_options",
     "guest_options",
     "leave_out",
     "machine_options",
@@ -98,6 +100,13 @@ _GUEST_OPTIONS = (
 )  # fmt: skip
 
 
+_GUEST_KIND_OPTIONS = (
+    click.option("--guest", "guests", metavar="NAME,…", multiple=True,
+                 help="What the kernel starts: micro (busybox in RAM), debian, or debian-lvm (root on a "
+                      "logical volume); docs/debian.md. Default: micro."),
+)  # fmt: skip
+
+
 def _adding(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
     def add(command: F) -> F:
         for option in reversed(options):
@@ -112,6 +121,9 @@ machine_options = _adding(_OPTIONS)
 
 matrix_options = _adding(_MATRIX_OPTIONS)
 """The options of a command that runs many cells."""
+
+guest_kind_options = _adding(_GUEST_KIND_OPTIONS)
+"""Lets a command be asked for another guest than the micro guest."""
 
 guest_options = _adding(_GUEST_OPTIONS)
 """The options of a command that puts something of the user's into a guest."""
@@ -144,7 +156,7 @@ def parse_checks(values: tuple[str, ...]) -> tuple[Check, ...]:
     names = set(parse_words(values))
     if not names:
         return CHECKS
-    every = (*HYPERV_CHECKS, *CHECKS)
+    every = EVERY_CHECK
     unknown = names - {check.name for check in every}
     if unknown:
         known = ", ".join(check.name for check in every)
@@ -180,6 +192,8 @@ class Setting:
         given = {name: options[name] for name in beside_names if options[name] is not None}
         words = [word for name, path in given.items() for word in (f"--{name}", str(path))]
         cache, qemu = Cache(), Qemu.find()
+        store = KernelStore(cache, offline=options["offline"], progress=progress)
+        micro = MicroGuest(cache, offline=options["offline"], progress=progress)
         guests = Guests(cache, qemu, cold=options["cold"], total_mib=guest_memory_mib())
         click.get_current_context().call_on_close(guests.close)
         return cls(
@@ -197,16 +211,19 @@ class Setting:
                 features=tuple(dict.fromkeys(map(Feature.parse, parse_words(options["features"])))),
                 platforms=tuple(dict.fromkeys(map(Platform.parse, parse_words(options["platforms"]))))
                 or (Platform.VIRT,),
+                guests=tuple(dict.fromkeys(map(GuestKind.parse, parse_words(options.get("guests", ())))))
+                or (GuestKind.MICRO,),
                 kernel_options=tuple(words),
                 command=command or ((program(), "smoke"), ()),
             ),
             beside=Beside(**given) if given else None,
-            store=KernelStore(cache, offline=options["offline"], progress=progress),
+            store=store,
             bench=Bench(
                 qemu=qemu,
                 cache=cache,
-                guest=MicroGuest(cache, offline=options["offline"], progress=progress),
+                guest=micro,
                 guests=guests,
+                on_disk=DiskGuests(cache, micro, qemu, store, offline=options["offline"], progress=progress),
             ),
             console=console,
             kernel_progress=progress,

@@ -15,7 +15,14 @@ from rich.console import Console
 
 from harness.channel.exact_shell import ExactShell
 from harness.channel.shell import Shell
-from harness.cli.options import Setting, guest_options, machine_options, matrix_options, program
+from harness.cli.options import (
+    Setting,
+    guest_kind_options,
+    guest_options,
+    machine_options,
+    matrix_options,
+    program,
+)
 from harness.cli.progress import KernelProgress
 from harness.cli.smoke import run_and_report
 from harness.deadline import Deadline
@@ -26,7 +33,7 @@ from harness.report.terminal import make_console
 from harness.smoke import Check
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
-from harness.spec import PageSize
+from harness.spec import GuestKind, PageSize
 from harness.verdict import MatrixResult
 
 __all__ = ["check_puts", "put_all", "run"]
@@ -38,6 +45,7 @@ OUTPUT_KEPT_BYTES = 64 << 10
 @click.command()
 @machine_options
 @matrix_options
+@guest_kind_options
 @guest_options
 @click.argument("command", nargs=-1, required=True)
 def run(
@@ -72,7 +80,11 @@ def run(
         evidence.output = f"{harmless(done.output).rstrip()}\n[{cut}exit status {done.status}]"
         evidence.equal(f"exit status of `{script}`", 0, done.status)
 
-    checks = (Check(run=command_, label="command", memory_mib=dict.fromkeys(PageSize, memory)),)
+    checks = (
+        Check(
+            run=command_, label="command", memory_mib=dict.fromkeys(PageSize, memory), guests=tuple(GuestKind)
+        ),
+    )
     puts = [word for path in put for word in ("--put", str(path))]
     again = ((program(), "run", *puts, "--memory", str(memory)), ("--", *command))
     setting = Setting.make(options, make_console(sys.stdout), KernelProgress(), checks, again)

@@ -12,7 +12,15 @@ import click
 from rich.console import Console
 
 from harness.cli.exact import exact_options, print_exact, with_exact
-from harness.cli.options import Setting, machine_options, matrix_options, parse_checks, parse_words, program
+from harness.cli.options import (
+    Setting,
+    guest_kind_options,
+    machine_options,
+    matrix_options,
+    parse_checks,
+    parse_words,
+    program,
+)
 from harness.cli.progress import KernelProgress
 from harness.errors import ExitStatus, InfraError
 from harness.matrix.asking import ASKINGS, BY_SIZE, LACKING, parse_askings
@@ -23,7 +31,8 @@ from harness.report import write_reports
 from harness.report.bundle import FAILED, claim_directory, keep_bundles
 from harness.report.progress import Progress
 from harness.report.terminal import make_console, print_result
-from harness.smoke import CHECKS, HYPERV_CHECKS
+from harness.smoke import EVERY_CHECK, Check
+from harness.spec import GuestKind
 from harness.verdict import MatrixResult
 
 __all__ = ["run_and_report", "smoke"]
@@ -31,6 +40,7 @@ __all__ = ["run_and_report", "smoke"]
 
 @click.command()
 @machine_options
+@guest_kind_options
 @matrix_options
 @exact_options
 @click.option(
@@ -76,9 +86,8 @@ def smoke(
     source. Reports go to granule-report/; a cell that fails keeps its console and command line there.
     """
     if list_checks:
-        for check in (*CHECKS, *HYPERV_CHECKS):
-            only = "" if check.platform is None else f" [--platform {check.platform.value}]"
-            click.echo(f"{check.name:16} {check.about}{only}")
+        for check in EVERY_CHECK:
+            click.echo(f"{check.name:16} {check.about}{_only(check)}")
         return
     if list_ways:
         click.echo(f"{BY_SIZE:16} each page size by its name: the size asked for")
@@ -96,6 +105,14 @@ def smoke(
     request = dataclasses.replace(request, askings=ways)
     setting = dataclasses.replace(setting, request=request)
     run_and_report(setting, report, jobs, missing, print_exact, snapshots=snapshot_limit if snapshot else 0)
+
+
+def _only(check: Check) -> str:
+    """Where a check runs, unless that is in the micro guest on any platform."""
+    words = [] if check.platform is None else [f"--platform {check.platform.value}"]
+    if GuestKind.MICRO not in check.guests:
+        words.append(f"--guest {','.join(guest.value for guest in check.guests)}")
+    return f" [{' '.join(words)}]" if words else ""
 
 
 def run_and_report(

@@ -7,6 +7,6 @@ client   what an `ssh` of the user's needs: keys as files that leave nothing beh
 
 from harness.login.access import SshAccess
 from harness.login.client import ClientFiles
-from harness.login.server import Dropbear, SshServer
+from harness.login.server import Dropbear, OpenSsh, SshServer
 
-__all__ = ["ClientFiles", "Dropbear", "SshAccess", "SshServer"]
+__all__ = ["ClientFiles", "Dropbear", "OpenSsh", "SshAccess", "SshServer"]

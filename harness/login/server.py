@@ -13,7 +13,7 @@ from harness.deadline import Deadline
 from harness.errors import ChannelError
 from harness.paths import data_dir
 
-__all__ = ["Dropbear", "SshServer"]
+__all__ = ["Dropbear", "OpenSsh", "SshServer"]
 
 
 class SshServer(Protocol):
@@ -45,9 +45,25 @@ class Dropbear:
 
     def start(self, shell: CommandShell, public_key: str, deadline: Deadline) -> HostKey:
         """See SshServer; also raises what `archive` does: InfraError when it cannot be had."""
-        script = (data_dir("guests") / "micro" / "sshd.sh").read_text()
         shell.put(self._archive(), "/run/granule-sshd.tar", deadline)
-        done = shell.run(f"set -- {shlex.quote(public_key)}\n{script}", deadline, keep_bytes=1 << 16)
-        if not done.ok:
-            raise ChannelError(f"the guest could not start an SSH server: {done.text.strip()[-300:]}")
-        return HostKey.parse((done.text.splitlines() or [""])[-1])
+        return _started("micro", shell, public_key, deadline)
+
+
+class OpenSsh:
+    """A distribution's own, which is installed there and waits to be started."""
+
+    user = "root"
+    port = 22
+
+    def start(self, shell: CommandShell, public_key: str, deadline: Deadline) -> HostKey:
+        """See SshServer."""
+        return _started("disk", shell, public_key, deadline)
+
+
+def _started(guest: str, shell: CommandShell, public_key: str, deadline: Deadline) -> HostKey:
+    """Run a guest's script for it; the host key that it says last."""
+    script = (data_dir("guests") / guest / "sshd.sh").read_text()
+    done = shell.run(f"set -- {shlex.quote(public_key)}\n{script}", deadline, keep_bytes=1 << 16)
+    if not done.ok:
+        raise ChannelError(f"the guest could not start an SSH server: {done.text.strip()[-300:]}")
+    return HostKey.parse((done.text.splitlines() or [""])[-1])

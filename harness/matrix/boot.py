@@ -12,7 +12,7 @@ from harness.matrix.record import Record
 from harness.qemu.machine import Machine
 from harness.verdict import Verdict
 
-__all__ = ["Symbols", "boot"]
+__all__ = ["Symbols", "boot", "settle"]
 
 LOOK_S = 1.0
 # A kernel on a CPU without its granule never speaks; any other does within this, many times over.
@@ -56,6 +56,15 @@ def boot(machine: Machine, symbols: Symbols, patience: Patience, record: Record)
         else:
             record.boot_s = machine.age_s
             return
+
+
+def settle(machine: Machine, patience: Patience, record: Record) -> None:
+    """Wait until a distribution's services have come up, or have failed: a check asks which.
+
+    Raises CommandTimeout, GuestGone.
+    """
+    machine.shell.run("systemctl is-system-running --wait", Deadline.after(patience.boot_s))
+    record.boot_s = machine.age_s
 
 
 def _end_if_without_granule(machine: Machine, symbols: Symbols, record: Record) -> None:

@@ -11,7 +11,7 @@ from harness.linux.pagesize_option import option
 from harness.matrix.asking import BY_SIZE, Asking
 from harness.smoke import CHECKS, Check, checks_on
 from harness.smoke.check import BASE_MEMORY_MIB
-from harness.spec import Accel, Feature, PageSize, Platform
+from harness.spec import Accel, Feature, GuestKind, PageSize, Platform
 
 __all__ = ["Cell", "Request", "check_groups"]
 
@@ -30,6 +30,7 @@ class Request:
     vcpus: int = 2
     features: tuple[Feature, ...] = ()
     platforms: tuple[Platform, ...] = (Platform.VIRT,)
+    guests: tuple[GuestKind, ...] = (GuestKind.MICRO,)
     checks: tuple[Check, ...] = CHECKS
     """CHECKS: all that there are for a cell's platform."""
     timeout_s: float | None = None
@@ -65,6 +66,7 @@ class Cell:
     vcpus: int
     memory_mib: int
     checks: tuple[Check, ...] = field(repr=False)
+    guest: GuestKind = GuestKind.MICRO
     features: tuple[Feature, ...] = ()
     platform: Platform = Platform.VIRT
     timeout_s: float | None = None
@@ -92,8 +94,9 @@ class Cell:
         parts = [self.page_size.token, kernel, self.cpu.replace(",", "+"), self.accel.value]
         if self.vcpus != 2:
             parts.append(f"{self.vcpus}cpu")
-        if self.memory_mib != BASE_MEMORY_MIB:
+        if self.memory_mib != max(BASE_MEMORY_MIB, self.guest.memory_mib):
             parts.append(f"{self.memory_mib}m")
+        parts += [self.guest.value] if self.guest is not GuestKind.MICRO else []
         parts += [feature.value for feature in self.features]
         parts += [self.platform.value] if self.platform is not Platform.VIRT else []
         if self.asking is not None:
@@ -137,13 +140,14 @@ class Cell:
         if self.features:
             words += ["--with", ",".join(feature.value for feature in self.features)]
         words += ["--platform", self.platform.value] if self.platform is not Platform.VIRT else []
+        words += ["--guest", self.guest.value] if self.guest is not GuestKind.MICRO else []
         words += ["--cmdline", self.cmdline] if self.cmdline else []
         words += self.kernel_options
         if self.exact is not None:
             seeded = self.exact.kaslr or self.explored
             words += ["--deterministic", *((str(self.exact.seed.value),) if seeded else ())]
             words += ["--explore", "1"] if self.explored else []
-        if self.checks != checks_on(self.platform) and not after:
+        if self.checks != checks_on(self.platform, guest=self.guest) and not after:
             words += ["--check", ",".join(check.name for check in self.checks)]
         return shlex.join([*words, *after])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from harness.linux.klog import EventKind, LogEvent
+import re
+
+from harness.linux.klog import EventKind, LogEvent, harmless
 from harness.matrix.record import Record
 from harness.smoke.evidence import Evidence
 from harness.verdict import CheckResult, Verdict
 
-__all__ = ["TAINT_OF_MODULES", "judge_gone", "kernel_log"]
+__all__ = ["TAINT_OF_MODULES", "judge_gone", "kernel_log", "with_last_words"]
 
 # Linux Documentation/admin-guide/tainted-kernels.rst: bits 0 (P, proprietary), 12 (O, out of tree) and
 # 13 (E, unsigned).
@@ -15,6 +17,14 @@ TAINT_OF_MODULES = 1 << 0 | 1 << 12 | 1 << 13
 """What a module of the user's does to a kernel by being one."""
 
 BANNER = b"Linux version "
+# What our init says before it powers off (guests/micro/init, guests/disk/root.sh).
+GAVE_UP = re.compile(rb"^granule: (no (?:root|virtio port)\b[^\r\n]{0,300})", re.MULTILINE)
+
+
+def with_last_words(reason: str, log: bytes) -> str:
+    """A reason for which a guest ended, with why its init gave up, where it said so on the console."""
+    said = GAVE_UP.findall(log)
+    return f"{reason}; its init said: {harmless(said[-1])}" if said else reason
 
 
 def judge_gone(events: tuple[LogEvent, ...], reason: str, record: Record) -> None:

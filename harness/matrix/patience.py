@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.spec import Accel
+from harness.spec import Accel, GuestKind
 
 __all__ = ["Patience"]
 
@@ -20,7 +20,9 @@ class Patience:
     """A console this quiet, while the guest owes us something, means a hang."""
 
     @classmethod
-    def of(cls, accel: Accel, cpu: str, cell_s: float | None = None) -> Patience:
+    def of(
+        cls, accel: Accel, cpu: str, cell_s: float | None = None, guest: GuestKind = GuestKind.MICRO
+    ) -> Patience:
         """The default for an accelerator and CPU model; `cell_s` from the user replaces the cell's limit.
 
         The figures are some twenty times what an idle two-core machine needs under TCG (a Debian kernel
@@ -29,6 +31,9 @@ class Patience:
         factor = 1.0 if accel.is_emulation else 0.25
         if accel.is_emulation and cpu.startswith("max"):
             factor = 2.0
+        if guest.is_on_disk:
+            # Services that start, and checks that make file systems and volumes.
+            factor *= 6.0
         if cell_s is not None:
             # Whoever gives a time-out means that something takes long: the boot, or a command.
             return cls(cell_s=cell_s, boot_s=cell_s, command_s=cell_s, silence_s=min(30 * factor, cell_s / 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,13 +13,13 @@ from harness.kernels.catalogue import CatalogueKernel
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore, is_path
 from harness.linux.pagesize_option import OPTION
-from harness.matrix import on_hyperv
+from harness.matrix import on_disk, on_hyperv
 from harness.matrix.asking import BY_SIZE, LACKING, Asking, askings_for
 from harness.matrix.cell import Cell, Request, check_groups
 from harness.matrix.exact import NEVER_EXACT
 from harness.qemu.probe import CpuModel, resolve_accel
 from harness.smoke import checks_on
-from harness.spec import Accel, PageSize, Platform
+from harness.spec import Accel, GuestKind, PageSize, Platform
 from harness.verdict import Skipped
 
 __all__ = ["DEFAULT_KERNELS", "CpuModels", "Plan", "plan"]
@@ -62,6 +62,7 @@ class _Candidate:
     is_boot_time: bool = False
     is_file: bool = False
     platform: Platform = Platform.VIRT
+    guest: GuestKind = GuestKind.MICRO
     lacks_hyperv: str = ""
     """Why it cannot be on Hyper-V, where that is known before it is here."""
 
@@ -75,6 +76,7 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
         )
     _raise_if_not_exact(request)
     on_hyperv.raise_if_impossible(request)
+    on_disk.raise_if_impossible(request)
     # Instructions are counted under TCG only, and under KVM the EL2 that a monitor needs is the host's.
     only_tcg = request.exact or Platform.HYPERV in request.platforms
     accel = Accel.TCG if only_tcg else resolve_accel(request.accel)
@@ -85,9 +87,14 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
     cells: list[Cell] = []
     skipped: list[Skipped] = []
     pairs = tuple(
-        (replace(candidate, platform=platform), size, absent or _no_check(request, platform))
+        (
+            replace(candidate, platform=platform, guest=guest),
+            size,
+            absent or _no_check(request, platform, guest) or _no_userspace(candidate, guest, store),
+        )
         for platform in request.platforms
-        for candidate, size, absent in _pairs(request, store, beside, platform)
+        for guest in request.guests
+        for candidate, size, absent in _pairs(request, store, beside, _defaults(platform, guest))
     )
     for candidate, size, absent in pairs:
         if candidate.is_boot_time and BY_SIZE not in request.askings:
@@ -98,6 +105,7 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
             )
             if reason and not (request.force and not absent):
                 on = "" if candidate.platform is Platform.VIRT else f"-{candidate.platform.value}"
+                on += "" if candidate.guest is GuestKind.MICRO else f"-{candidate.guest.value}"
                 skipped.append(Skipped(id=f"{size.token}-{candidate.name}-{cpu}{on}", reason=reason))
                 continue
             cells += _cells(candidate, size, cpu, accel, request)
@@ -123,12 +131,21 @@ def plan(request: Request, store: KernelStore, qemu: CpuModels, beside: Beside |
     return Plan(cells=_told_apart(cells), skipped=tuple(dict.fromkeys(skipped)))
 
 
+def _defaults(platform: Platform, guest: GuestKind) -> dict[PageSize, str]:
+    if guest.is_on_disk:
+        return on_disk.DEFAULT_KERNELS
+    return on_hyperv.DEFAULT_KERNELS if platform is Platform.HYPERV else DEFAULT_KERNELS
+
+
+def _no_userspace(candidate: _Candidate, guest: GuestKind, store: KernelStore) -> str:
+    return on_disk.lacks_options(candidate.name, store.catalogue) if guest.is_on_disk else ""
+
+
 def _pairs(
-    request: Request, store: KernelStore, beside: Beside | None, platform: Platform
+    request: Request, store: KernelStore, beside: Beside | None, defaults: Mapping[PageSize, str]
 ) -> Iterator[tuple[_Candidate, PageSize, str]]:
     """Each kernel with each page size it is asked for, and why there is none of that size (or nothing)."""
     if not request.kernels:
-        defaults = on_hyperv.DEFAULT_KERNELS if platform is Platform.HYPERV else DEFAULT_KERNELS
         for size in request.page_sizes or tuple(PageSize):
             yield _Candidate(name=defaults[size], sizes=(size,)), size, ""
         return
@@ -195,11 +212,14 @@ def _short(request: Request) -> Request:
     return replace(request, checks=telling or request.checks)
 
 
-def _no_check(request: Request, platform: Platform) -> str:
-    """Why a platform has no cell although checks were named; empty where it has."""
-    if not request.checks or checks_on(platform, request.checks):
+def _no_check(request: Request, platform: Platform, guest: GuestKind) -> str:
+    """Why a platform or guest has no cell although checks were named; empty where it has."""
+    if not request.checks or checks_on(platform, request.checks, guest=guest):
         return ""
     names = ", ".join(check.name for check in request.checks)
+    if checks_on(platform, request.checks) or all(check.platform is None for check in request.checks):
+        kinds = {kind.value for check in request.checks for kind in check.guests}
+        return f"{names}: for --guest {', '.join(sorted(kinds))} only"
     only = next(check.platform.value for check in request.checks if check.platform is not None)
     return f"{names}: {'a check' if len(request.checks) == 1 else 'checks'} for --platform {only} only"
 
@@ -241,19 +261,20 @@ def _cells(
     asking: Asking | None = None,
 ) -> Iterator[Cell]:
     left_out: tuple[tuple[str, str], ...] = ()
-    asked = checks_on(candidate.platform, request.checks)
+    asked = checks_on(candidate.platform, request.checks, guest=candidate.guest)
     if request.exact:
         left_out = tuple((one.name, NEVER_EXACT[one.name]) for one in asked if one.name in NEVER_EXACT)
         asked = tuple(one for one in asked if one.name not in NEVER_EXACT)
     for number, (memory_mib, checks) in enumerate(check_groups(asked, size).items()):
         for exact in request.exact or (None,):
             yield Cell(
+                guest=candidate.guest,
                 kernel=candidate.name,
                 page_size=size,
                 cpu=cpu,
                 accel=accel,
                 vcpus=request.vcpus,
-                memory_mib=memory_mib,
+                memory_mib=max(memory_mib, candidate.guest.memory_mib),
                 checks=checks,
                 timeout_s=request.timeout_s,
                 force=request.force,

@@ -86,6 +86,7 @@ class Record:
             is_boot_time=cell.boot_time,
             asking="" if cell.asking is None else cell.asking.name,
             platform=cell.platform,
+            guest=cell.guest,
             diagnosis=self.diagnosis,
             provenance={**self.provenance, **({"snapshot": self.snapshot} if self.snapshot else {})},
         )
@@ -112,4 +113,5 @@ def cell_without_guest(cell: Cell, reason: str) -> CellResult:
         is_boot_time=cell.boot_time,
         asking="" if cell.asking is None else cell.asking.name,
         platform=cell.platform,
+        guest=cell.guest,
     )

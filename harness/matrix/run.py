@@ -22,16 +22,17 @@ from harness.errors import (
     InfraError,
     UsageError,
 )
+from harness.guests import DiskGuests, OnDisk
 from harness.hyperv.monitor import hyperv_setup
 from harness.kernels.kernel import Kernel
 from harness.linux.kconfig import read_config
 from harness.linux.klog import harmless
-from harness.login import Dropbear, SshAccess
-from harness.matrix.boot import Symbols, boot
+from harness.login import Dropbear, OpenSsh, SshAccess, SshServer
+from harness.matrix.boot import Symbols, boot, settle
 from harness.matrix.cell import Cell
 from harness.matrix.diagnosis import diagnose
 from harness.matrix.guests import BringUp, Guests
-from harness.matrix.judge import judge_gone, kernel_log
+from harness.matrix.judge import judge_gone, kernel_log, with_last_words
 from harness.matrix.on_hyperv import lacks_drivers
 from harness.matrix.patience import Patience
 from harness.matrix.post_mortem import PostMortem
@@ -39,10 +40,11 @@ from harness.matrix.record import CellEnded, Record
 from harness.qemu.machine import CLEAN_END, Machine
 from harness.qemu.placing import refuse_small_memory
 from harness.qemu.probe import Qemu
+from harness.smoke.distro import elf_alignment
 from harness.smoke.evidence import Evidence
 from harness.smoke.hyperv import wire
 from harness.smoke.subject import Subject
-from harness.spec import Hyperv, MachineSpec, PageSize, Platform, Wire
+from harness.spec import Disk, Hyperv, MachineSpec, PageSize, Platform, Wire
 from harness.verdict import CellResult, CheckResult, Verdict
 
 __all__ = ["Bench", "expect_page_size", "machine_spec", "power_off", "run_cell", "subject_of"]
@@ -62,6 +64,8 @@ class Bench:
     cache: Cache
     guest: MicroGuest
     guests: Guests
+    on_disk: DiskGuests | None = None
+    """Distribution guests, for cells that ask for one."""
     post_mortem: PostMortem | None = None
     """Keeps the guests of cells that do not pass; None: they go."""
 
@@ -71,33 +75,47 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
 
     Raises UsageError where its memory is too small for the kernel.
     """
-    if any(check.logs_in for check in cell.checks):
+    if any(check.logs_in for check in cell.checks) and not cell.guest.is_on_disk:
         _ = bench.guest.sshd
+    running = kernel.running(cell.page_size)
+    on_disk = _on_disk(cell, running, bench) if cell.guest.is_on_disk else None
     words = (
         "console=ttyAMA0",
         # The kernel log is judged, so all of it has to come, whatever `quiet` or the configuration says.
         "ignore_loglevel",
         *cell.page_size_words,
         kernel.cmdline,
+        *(on_disk.words if on_disk is not None else ()),
         cell.cmdline,
         *(cell.exact.kernel_words if cell.exact is not None else ()),
     )
     spec = MachineSpec(
         kernel=kernel.image,
-        initrd=bench.guest.initramfs(kernel.running(cell.page_size)),
+        initrd=bench.guest.initramfs(running) if on_disk is None else on_disk.initrd,
         cmdline=" ".join(word for word in words if word),
         cpu=bench.qemu.cpu_model(cell.cpu, cell.accel).argument,
         accel=cell.accel,
         vcpus=cell.vcpus,
         memory_mib=cell.memory_mib,
         features=cell.features,
-        disks=prepare_disks(bench.cache, cell.page_size) if cell.exact is None else (),
+        disks=_disks(cell, bench) if on_disk is None else on_disk.disks,
         wire=Wire() if cell.exact is None else None,
         exact=cell.exact,
         hyperv=_hyperv(cell, kernel, bench) if cell.platform is Platform.HYPERV else None,
     )
     refuse_small_memory(spec)
     return spec
+
+
+def _disks(cell: Cell, bench: Bench) -> tuple[Disk, ...]:
+    """The micro guest's, for the block check; none where a run is to repeat."""
+    return prepare_disks(bench.cache, cell.page_size) if cell.exact is None else ()
+
+
+def _on_disk(cell: Cell, kernel: Kernel, bench: Bench) -> OnDisk:
+    if bench.on_disk is None:
+        raise UsageError(f"this command has micro guests only, and {cell.id} is to be {cell.guest.value}")
+    return bench.on_disk.on_disk(cell.guest, kernel)
 
 
 def _hyperv(cell: Cell, kernel: Kernel, bench: Bench) -> Hyperv:
@@ -126,6 +144,11 @@ def subject_of(
     `guest`: what booted there; with it the Subject can be reached by SSH.
     """
     running = kernel.running(cell.page_size)
+    server: SshServer | None = None
+    if cell.guest.is_on_disk:
+        server = OpenSsh()
+    elif guest is not None:
+        server = Dropbear(lambda: guest.sshd)
     return Subject(
         machine=machine,
         kernel=running,
@@ -135,7 +158,7 @@ def subject_of(
         boot_time=cell.boot_time and not kernel.members,
         deadline=deadline,
         command_s=patience.command_s,
-        access=None if guest is None else SshAccess(machine, Dropbear(lambda: guest.sshd)),
+        access=None if server is None else SshAccess(machine, server),
     )
 
 
@@ -168,7 +191,7 @@ def run_cell(
 
 
 def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnCheck, on_end: OnEnd) -> None:
-    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
+    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s, cell.guest)
     symbols = Symbols(kernel.running(cell.page_size))
     gone = ""
     # The guest, and before it the one that became its template: the last is the one that tells.
@@ -184,6 +207,8 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
         record.accelerator, record.provenance["argv"] = machine.accelerator, shlex.join(machine.argv)
         try:
             boot(machine, symbols, patience, record)
+            if cell.guest.is_on_disk:
+                settle(machine, patience, record)
         except (CellEnded, GranuleError):
             # Whoever asked for the guest ends it before anybody else sees it.
             keep(machine)
@@ -193,11 +218,15 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
         deadline = Deadline.after(patience.cell_s)
         try:
             spec = machine_spec(cell, kernel, bench)
+            if cell.guest.is_on_disk:
+                record.provenance["guest image"] = next(disk.identity for disk in spec.disks)
             machine = _started(bench.guests, spec, bring_up, deadline, record, cold=cell.cold)
             stack.callback(machine.close)
             machines.append(machine)
             subject = subject_of(cell, kernel, machine, patience, deadline, bench.guest)
             _ask(cell, subject, record, on_check)
+            if cell.guest.is_on_disk and bench.on_disk is not None:
+                _add(elf_alignment(bench.on_disk.base.elf, cell.page_size), record, on_check)
             record.tainted = int(subject.sh("cat /proc/sys/kernel/tainted").text)
             record.provenance["host memory, MiB at most"] = str(machine.process.peak_rss_mib())
             if record.is_bad or _complains(machine, record, cell):
@@ -232,7 +261,7 @@ def _judge_end(machine: Machine, gone: str, cell: Cell, record: Record, on_check
     # The console is complete only once QEMU has gone: a kernel may complain on its way down.
     events, log = machine.console.events, machine.transcript.content()
     if gone or any(event.is_fatal for event in events):
-        judge_gone(events, gone, record)
+        judge_gone(events, with_last_words(gone, log), record)
     if record.boot_s is not None:
         _add(kernel_log(events, log, record.tainted, cell.allowed_taint), record, on_check)
     if machine.hyperv is not None:

@@ -13,7 +13,7 @@ from harness.kernels.store import KernelStore
 from harness.matrix.cell import Cell, Request
 from harness.matrix.plan import plan
 from harness.qemu.probe import Qemu
-from harness.spec import Accel, PageSize, Platform
+from harness.spec import Accel, GuestKind, PageSize, Platform
 from harness.verdict import Skipped
 
 __all__ = ["pytest_addoption", "pytest_configure", "pytest_configure_node", "pytest_generate_tests"]
@@ -31,7 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--granule-cpu", default="", metavar="MODEL,…", help="as `granule smoke --cpu`")
     group.addoption("--granule-accel", default="auto", choices=[accel.value for accel in Accel])
     group.addoption("--granule-platform", default="virt", metavar="PLATFORM,…", help="virt, hyperv")
-    group.addoption("--granule-guest", default="micro", choices=["micro"], help="the guest to boot")
+    kinds = [guest.value for guest in GuestKind]
+    group.addoption("--granule-guest", default="micro", choices=kinds, help="the guest to boot")
     group.addoption("--granule-timeout", type=float, metavar="SECONDS", help="as `granule smoke --timeout`")
     group.addoption("--granule-cold", action="store_true", help="boot every guest instead of cloning it")
     group.addoption(
@@ -91,6 +92,7 @@ def _cells(metafunc: pytest.Metafunc) -> tuple[tuple[Cell, ...], tuple[Skipped, 
         page_sizes=tuple(map(PageSize.parse, _words(option("--granule-page-size")))),
         cpus=tuple(cpu.replace("+", ",") for cpu in _words(option("--granule-cpu"))),
         accel=Accel(option("--granule-accel")),
+        guests=(GuestKind(option("--granule-guest")),),
         platforms=tuple(map(Platform.parse, _words(option("--granule-platform")))),
         checks=(),
         timeout_s=option("--granule-timeout"),

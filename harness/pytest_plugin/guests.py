@@ -12,9 +12,10 @@ from harness.build.guest import MicroGuest
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import ChannelError, InfraError
+from harness.guests import DiskGuests
 from harness.kernels.store import KernelStore
 from harness.linux.klog import harmless
-from harness.matrix.boot import Symbols, boot
+from harness.matrix.boot import Symbols, boot, settle
 from harness.matrix.budget import guest_memory_mib
 from harness.matrix.cell import Cell
 from harness.matrix.guests import Guests
@@ -108,9 +109,11 @@ def granule_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         qemu = Qemu.find()
         total_mib = guest_memory_mib() // workers
         cold = bool(option("--granule-cold"))
-        guest = MicroGuest(cache, offline=bool(option("--granule-offline")))
+        offline = bool(option("--granule-offline"))
+        guest = MicroGuest(cache, offline=offline)
+        on_disk = DiskGuests(cache, guest, qemu, KernelStore(cache, offline=offline), offline=offline)
         with Guests(cache, qemu, cold=cold, total_mib=total_mib, ahead=AHEAD) as guests:
-            yield Bench(qemu=qemu, cache=cache, guest=guest, guests=guests)
+            yield Bench(qemu=qemu, cache=cache, guest=guest, guests=guests, on_disk=on_disk)
 
 
 @pytest.fixture(scope="session")
@@ -130,13 +133,15 @@ def granule_cell(request: pytest.FixtureRequest) -> Cell:
 def _guest(cell: Cell, bench: Bench, kernels: KernelStore, *, shared: bool) -> Iterator[GuestUnderTest]:
     """A guest of the cell at its shell, its page size seen to; fails the test when it does not come up."""
     kernel = kernels.get(cell.kernel)
-    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s)
+    patience = Patience.of(cell.accel, cell.cpu, cell.timeout_s, cell.guest)
     record = Record()
     machines: list[Machine] = []
 
     def bring_up(machine: Machine) -> None:
         machines.append(machine)
         boot(machine, Symbols(kernel.running(cell.page_size)), patience, record)
+        if cell.guest.is_on_disk:
+            settle(machine, patience, record)
 
     with contextlib.ExitStack() as stack:
         try:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from harness.determinism.record import RunRecord
 from harness.errors import UsageError
-from harness.spec import PageSize, Platform
+from harness.spec import GuestKind, PageSize, Platform
 from harness.verdict import CellResult, CheckResult, Finding, MatrixResult, Skipped, Verdict
 
 __all__ = ["SCHEMA", "SCHEMA_VERSION", "load_report", "render_json"]
@@ -71,6 +71,7 @@ def _cell(cell: CellResult) -> dict[str, Any]:
         "is_boot_time": cell.is_boot_time,
         "asking": cell.asking,
         "platform": cell.platform.value,
+        "guest": cell.guest.value,
         "exact": None if cell.exact is None else cell.exact.to_json(),
     }
 
@@ -173,6 +174,7 @@ class _Reader:
             asking=self._str({"asking": "", **cell}, "asking", place),
             # Reports of before there was another have none.
             platform=self._platform({"platform": Platform.VIRT.value, **cell}, place),
+            guest=self._guest({"guest": GuestKind.MICRO.value, **cell}, place),
             exact=self._exact(cell, place),
         )
 
@@ -181,6 +183,13 @@ class _Reader:
             return Platform(cell.get("platform"))
         except ValueError:
             raise self._wrong(f"{place}platform", "one of " + ", ".join(p.value for p in Platform)) from None
+
+    def _guest(self, cell: dict[str, Any], place: str) -> GuestKind:
+        try:
+            return GuestKind(cell.get("guest"))
+        except ValueError:
+            known = ", ".join(guest.value for guest in GuestKind)
+            raise self._wrong(f"{place}guest", f"one of {known}") from None
 
     def _exact(self, cell: dict[str, Any], place: str) -> RunRecord | None:
         # Reports of before there were such runs do not have it.

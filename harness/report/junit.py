@@ -57,6 +57,7 @@ def _suite(root: ET.Element, cell: CellResult) -> None:
         "cpu": cell.cpu,
         "accel": cell.accel,
         "platform": cell.platform.value,
+        "guest": cell.guest.value,
         "verdict": cell.verdict.value,
         "rerun": cell.rerun,
         "bundle": cell.bundle,

@@ -42,7 +42,8 @@ def pairs_of(result: MatrixResult) -> tuple[Pair, ...]:
 
 
 def _machine(cell: CellResult) -> tuple[object, ...]:
-    return cell.page_size_asked, cell.cpu, cell.accel, cell.vcpus, cell.memory_mib, cell.platform
+    machine = (cell.page_size_asked, cell.cpu, cell.accel, cell.vcpus, cell.memory_mib)
+    return *machine, cell.platform, cell.guest
 
 
 def _verdicts(cell: CellResult) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.smoke.evidence import Evidence
 from harness.smoke.subject import Subject
-from harness.spec import PageSize, Platform
+from harness.spec import GuestKind, PageSize, Platform
 from harness.verdict import CheckResult
 
 __all__ = ["BASE_MEMORY_MIB", "Check"]
@@ -33,6 +33,8 @@ class Check:
     """Guest RAM it needs where the ordinary cell's is too little; such checks get a cell of their own."""
     platform: Platform | None = None
     """The only one that it is for; None: it is for all."""
+    guests: tuple[GuestKind, ...] = (GuestKind.MICRO,)
+    """Those in which it runs."""
     logs_in: bool = False
     """It goes in by SSH: the server for that is had before any guest is started."""
 

@@ -55,7 +55,7 @@ def _files(subject: Subject, evidence: Evidence, login: Ssh) -> None:
 def _stream(subject: Subject, evidence: Evidence, login: Ssh) -> None:
     """The command's second line waits for a word that it is given only when its first one has come."""
     subject.sh(f"rm -f {GO_ON}")
-    script = f"echo first; until [ -e {GO_ON} ]; do usleep 10000; done; echo second; exit 3"
+    script = f"echo first; until [ -e {GO_ON} ]; do sleep 0.01; done; echo second; exit 3"
     seen: list[str] = []
     with login.stream(script, _soon(subject)) as stream:
         for line in stream.lines():

@@ -11,7 +11,7 @@ from harness.channel.command import Completed
 from harness.channel.ssh_key import HostKey, KeyPair
 from harness.deadline import Deadline
 from harness.errors import ChannelError
-from harness.login import Dropbear
+from harness.login import Dropbear, OpenSsh
 
 
 class Guest:
@@ -67,3 +67,19 @@ def test_a_guest_that_names_no_host_key(said: str) -> None:
     """Without a host key there is no login: nothing could be pinned."""
     with pytest.raises(ChannelError, match="no SSH host key"):
         _start(Guest(said), "ssh-ed25519 x")
+
+
+def test_a_distributions_own_server() -> None:
+    """OpenSSH is there already: it is given the key, and nothing is put there."""
+    host, client = KeyPair.generate().public, KeyPair.generate().public
+    guest = Guest(f"{host}\n")
+    assert str(OpenSsh().start(guest, client, Deadline.after(1))) == host
+    assert guest.puts == []
+    assert guest.scripts[0].startswith(f"set -- '{client}'\n")
+    assert "systemctl start ssh" in guest.scripts[0]
+
+
+def test_a_distributions_server_that_does_not_start() -> None:
+    """What the guest says of it is the error's."""
+    with pytest.raises(ChannelError, match="no card"):
+        OpenSsh().start(Guest("no card\n", 1), KeyPair.generate().public, Deadline.after(1))

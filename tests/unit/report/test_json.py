@@ -13,7 +13,7 @@ import pytest
 import harness.report
 from harness.errors import UsageError
 from harness.report.json import load_report, render_json
-from harness.spec import Platform
+from harness.spec import GuestKind, Platform
 from harness.verdict import CellResult, MatrixResult
 
 SCHEMA = json.loads((Path(harness.report.__file__).parent / "report.schema.json").read_text())
@@ -68,6 +68,21 @@ def test_a_platform_is_kept(cell: Callable[..., CellResult], tmp_path: Path) -> 
     older["cells"][0]["platform"] = "xen"
     (tmp_path / "report.json").write_text(json.dumps(older))
     with pytest.raises(UsageError, match="platform` has to be one of virt, hyperv"):
+        load_report(tmp_path / "report.json")
+
+
+def test_a_guest_is_kept(cell: Callable[..., CellResult], tmp_path: Path) -> None:
+    """A cell with a distribution's userspace comes back as one; an older report is of the micro guest."""
+    ours = MatrixResult(expected=1, cells=(cell(guest=GuestKind.DEBIAN_LVM),))
+    (tmp_path / "report.json").write_text(render_json(ours))
+    assert load_report(tmp_path / "report.json") == ours
+    older = json.loads(render_json(ours))
+    del older["cells"][0]["guest"]
+    (tmp_path / "report.json").write_text(json.dumps(older))
+    assert load_report(tmp_path / "report.json").cells[0].guest is GuestKind.MICRO
+    older["cells"][0]["guest"] = "plan9"
+    (tmp_path / "report.json").write_text(json.dumps(older))
+    with pytest.raises(UsageError, match="guest` has to be one of micro, debian, debian-lvm"):
         load_report(tmp_path / "report.json")
 
 
