@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from benchmarks import boot, build, clones, hyperv, selector, tables
+from benchmarks import boot, build, clones, debian, hyperv, selector, tables
 from harness.errors import GranuleError
 
 
@@ -24,6 +24,7 @@ for module, command in (
     (boot, boot.boot),
     (build, build.build),
     (clones, clones.clones),
+    (debian, debian.debian),
     (hyperv, hyperv.hyperv),
     (selector, selector.selector),
     (tables, tables.tables),
