@@ -14,6 +14,7 @@ from harness.cli.boot import boot
 from harness.cli.cache import cache
 from harness.cli.combine import combine
 from harness.cli.doctor import doctor
+from harness.cli.guests import guests
 from harness.cli.kernels import kernels
 from harness.cli.kexec import kexec
 from harness.cli.kselftest import kselftest
@@ -47,7 +48,7 @@ def granule() -> None:
     """Boot real arm64 kernels at 4K, 16K and 64K pages under QEMU, and say what was found."""
 
 
-for _command in (smoke, boot, run, kselftest, kexec, replay, kernels, combine, tables, cache, doctor):
+for _command in (smoke, boot, run, kselftest, kexec, replay, kernels, guests, combine, tables, cache, doctor):
     granule.add_command(_command)
 
 

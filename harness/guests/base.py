@@ -101,7 +101,7 @@ class DebianBase:
         if self._offline:
             raise InfraError(
                 f"the Debian guest is not in the cache {self._cache.root} and --offline forbids making it. Run "
-                "`granule boot --guest debian` with a network."
+                "`granule guests debian` with a network."
             )
         refuse_full_disk(self._cache.root)
         apt = PrivateApt(self._cache, SUITE, progress=self._progress)

@@ -45,7 +45,7 @@ class DiskGuests:
     """Distribution guests, made when first asked for.
 
     Arguments: `store`, which has the kernel that they are made under; `offline`, take them from the cache only;
-    `progress`, told of what is fetched and made.
+    `refresh`, make them of the archive's newest packages; `progress`, told of what is fetched and made.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class DiskGuests:
         store: KernelStore,
         *,
         offline: bool = False,
+        refresh: bool = False,
         progress: Progress = quiet,
     ) -> None:
         self._cache = cache
         self._micro = micro
         self._qemu = qemu
         self._store = store
+        self._refresh = refresh
         self._progress = progress
         self._debian = DebianBase(cache, micro, offline=offline, progress=progress)
 
@@ -71,16 +73,24 @@ class DiskGuests:
     @functools.cached_property
     def base(self) -> BaseImage:
         """Debian's base image; raises InfraError when it cannot be had."""
-        return self._debian.get(self._builder, self._qemu)
+        return self._debian.get(self._builder, self._qemu, refresh=self._refresh)
+
+    @property
+    def packages(self) -> int:
+        """How many there are in the base image."""
+        return len(self.base.packages.splitlines())
+
+    def image(self, guest: GuestKind) -> BaseImage | VolumeImage:
+        """The root of a guest of that kind; raises InfraError when it cannot be had."""
+        return self.volume if guest is GuestKind.DEBIAN_LVM else self.base
 
     def on_disk(self, guest: GuestKind, kernel: Kernel) -> OnDisk:
         """What a guest of that kind takes with a kernel; raises InfraError when it cannot be had."""
-        image: BaseImage | VolumeImage = self.base
+        image = self.image(guest)
         entries: tuple[Entry, ...] = ()
         where = f"LABEL={ROOT_LABEL}"
-        if guest is GuestKind.DEBIAN_LVM:
-            image, where = self.volume, ROOT_VOLUME
-            entries = lvm_entries(image.lvm.read_bytes())
+        if isinstance(image, VolumeImage):
+            where, entries = ROOT_VOLUME, lvm_entries(image.lvm.read_bytes())
         root = Disk(path=image.path, serial="root", mode=DiskMode.OVERLAY, identity=image.key)
         return OnDisk(
             initrd=self._micro.initramfs(kernel, on_disk=entries),

@@ -22,7 +22,9 @@ def _granule(cache: Path, *words: str, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["smoke", "boot", "run", "replay", "kernels", "cache", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["smoke", "boot", "run", "replay", "kernels", "guests", "cache", "doctor"]
+)
 def test_help(tmp_path: Path, command: str) -> None:
     """Every command explains itself."""
     done = _granule(tmp_path, command, "--help")
@@ -124,3 +126,14 @@ def test_an_interrupt_while_starting() -> None:
     )
     assert done.returncode == 130
     assert done.stderr == "granule: interrupted\n"
+
+
+def test_guests_that_are_not_there(tmp_path: Path) -> None:
+    """`granule guests` names what there is, and without a network says what to do."""
+    done = _granule(tmp_path, "guests", "plan9")
+    assert done.returncode == 2
+    assert "micro, debian, debian-lvm" in done.stderr
+    assert _granule(tmp_path, "guests", "micro").returncode == 2
+    done = _granule(tmp_path, "guests", "--offline", "debian")
+    assert done.returncode == 3
+    assert "--offline forbids" in done.stderr

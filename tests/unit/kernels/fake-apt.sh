@@ -5,6 +5,7 @@
 #   offline           present: `apt-get update` fails
 #   show-NAME         what `apt-cache show NAME` prints; show-NAME.next replaces it at an update
 #   gone              present until an update: `apt-get download` fails
+#   uris              what `apt-get --print-uris install` prints; absent: it fails
 #   tree-NAME/        what NAME's .deb holds
 set -eu
 me=$(basename "$0")
@@ -34,6 +35,22 @@ case "$me $*" in
 	echo "dlstatus:1:50.5000:Retrieving file 1 of 1"
 	name=${last%%=*}
 	echo "$name" >"./${name}_1_arm64.deb"
+	;;
+"apt-get "*" --print-uris "*)
+	if [ ! -e "$FAKES/uris" ]; then
+		echo "E: Unable to locate package $last"
+		exit 100
+	fi
+	cat "$FAKES/uris"
+	;;
+"apt-get "*" --download-only "*)
+	if [ -e "$FAKES/offline" ]; then
+		echo "E: Failed to fetch: 404 Not Found"
+		exit 100
+	fi
+	for argument; do
+		case $argument in Dir::Cache::archives=*) echo deb >"${argument#*=}/${last}_1_arm64.deb" ;; esac
+	done
 	;;
 "apt-cache "*)
 	if [ ! -e "$FAKES/show-$last" ]; then

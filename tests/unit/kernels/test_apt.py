@@ -10,7 +10,7 @@ import pytest
 
 from harness.cache import Cache
 from harness.errors import InfraError, KernelUnavailable
-from harness.kernels.apt import PrivateApt, parse_package, source_line
+from harness.kernels.apt import PrivateApt, parse_package, parse_uris, source_line
 from harness.kernels.mirror import parse_index_targets
 
 STANZA = """\
@@ -159,3 +159,40 @@ def test_unknown_package_is_unavailable(archive: Path, cache: Cache) -> None:
     """A package that the suite lacks is KernelUnavailable, naming suite and package."""
     with pytest.raises(KernelUnavailable, match="Debian trixie has no package nothing"):
         PrivateApt(cache, "trixie").show("nothing")
+
+
+URI = "'http://mirror.invalid/p/{0}_1%3a2_arm64.deb' {0}_1%3a2_arm64.deb 1234 SHA256:{1}"
+
+
+def test_what_a_closure_is_known_by() -> None:
+    """Files and their hashes, in the order of names; other lines, addresses and weak hashes do not count."""
+    lines = [
+        URI.format("b", "0" * 64),
+        "N: a note",
+        URI.format("a", "1" * 64) + "\n",
+        URI.format("c", "weak"),
+    ]
+    assert parse_uris(lines) == (f"a_1%3a2_arm64.deb {'1' * 64}", f"b_1%3a2_arm64.deb {'0' * 64}")
+
+
+def test_closure_and_its_packages(archive: Path, cache: Cache, tmp_path: Path) -> None:
+    """What packages depend on is asked of the lists, by SHA-256, and then downloaded."""
+    (archive / "uris").write_text(URI.format("thing", "1" * 64) + "\n")
+    apt = PrivateApt(cache, "trixie")
+    assert apt.closure(["?essential", "thing"]) == (f"thing_1%3a2_arm64.deb {'1' * 64}",)
+    assert calls(archive, "Acquire::ForceHash=sha256") == 1
+    (tmp_path / "debs").mkdir()
+    apt.fetched(["thing"], tmp_path / "debs")
+    assert [path.name for path in (tmp_path / "debs").iterdir()] == ["thing_1_arm64.deb"]
+    assert calls(archive, " update") == 1
+
+
+def test_packages_that_cannot_be_had(archive: Path, cache: Cache, tmp_path: Path) -> None:
+    """A name that the archive lacks, and one that it does not give, are errors with apt's own words."""
+    apt = PrivateApt(cache, "trixie")
+    with pytest.raises(InfraError, match="Unable to locate package nothing"):
+        apt.closure(["nothing"])
+    (archive / "offline").touch()
+    (tmp_path / "debs").mkdir()
+    with pytest.raises(InfraError, match="404 Not Found"):
+        apt.fetched(["thing"], tmp_path / "debs")
