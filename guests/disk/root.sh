@@ -15,10 +15,18 @@ find_root() {
                 'activation { udev_sync = 0 udev_rules = 0 } devices { use_devicesfile = 0 }
                  backup { backup = 0 archive = 0 } global { locking_type = 1 }' \
                 "${1#/dev/}" >/run/lvm.said 2>&1
-            [ -b "$1" ] && echo "$1"
+            [ -b "$1" ] && mapped "$(readlink -f "$1")"
             ;;
         *) findfs "$1" 2>/dev/null ;;
     esac
+}
+
+# mapped /dev/mapper/NAME: that name, made a link to the kernel's own node, as udev would have it. What looks a
+# volume up among the mounts (lvextend, xfs_growfs) goes by this name and where it leads.
+mapped() {
+    at=$(grep -lx "${1##*/}" /sys/block/dm-*/dm/name) || return
+    at=${at%/dm/name}
+    ln -sf "../${at##*/}" "$1" && echo "$1"
 }
 
 say() {

@@ -3,7 +3,8 @@
 
 mkdir -p /mnt/snapshot
 equal "the root's file system" xfs "$(findmnt -n -o FSTYPE /)"
-equal "the root's device" /dev/mapper/granule-root "$(findmnt -n -o SOURCE /)"
+volume=$(lvs --noheadings --separator : -o lv_kernel_major,lv_kernel_minor granule/root | tr -d ' ')
+equal "the root's device is the volume" "$volume" "$(findmnt -n -o MAJ:MIN / | tr -d ' ')"
 modprobe -q dm_snapshot || :
 fio --name=load --directory=/var/tmp --size=16m --bs=16k --rw=randrw --ioengine=psync --time_based --runtime=600 \
     --verify=crc32c --minimal >/run/granule-load 2>&1 &
