@@ -8,5 +8,4 @@ units="multi-user.target dbus.service systemd-journald.service systemd-logind.se
 # shellcheck disable=SC2086 # one word for each unit
 equal "states of $units" active "$(systemctl is-active $units | sort -u)"
 note "$(systemd-analyze time | head -n 1)"
-note "slowest units: $(systemd-analyze blame --no-pager | head -n 5 | sed 's/^ *//' | tr '\n' ',')"
 finish
