@@ -83,7 +83,7 @@ rm -rf "$root"/var/log/*.log "$root"/var/log/apt/* "$root"/var/cache/ldconfig/* 
     "$root/var/log/journal" "$root/var/lib/dpkg/status-old" "$root/var/lib/dpkg/diversions-old"
 within systemctl mask --quiet \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
-    e2scrub_reap.service getty@tty1.service serial-getty@ttyAMA0.service systemd-pcrlock-make-policy.service
+    xfs_scrub_all.timer e2scrub_reap.service getty@tty1.service serial-getty@ttyAMA0.service systemd-pcrlock-make-policy.service
 within systemctl disable --quiet ssh.service ssh.socket
 # shellcheck disable=SC2016 # dpkg's own
 within dpkg-query -W -f 'granule-package ${Package} ${Version} ${Architecture}\n'
