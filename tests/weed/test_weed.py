@@ -48,12 +48,13 @@ EXPECTED = {
     "DM_FLAKEY": ("drivers/md/dm-flakey.c", "compile"),
     "SQUASHFS_XATTR": ("fs/squashfs/xattr.c", "compile"),
     "CRC_ITU_T": ("lib/crc-itu-t.c", "compile"),
+    "AQUANTIA_PHY": ("lib/crc-itu-t.c", "compile"),
     "OMFS_FS": ("lib/crc-itu-t.c", "compile"),
     "UDF_FS": ("lib/crc-itu-t.c", "compile"),
     "SERIAL_XILINX_PS_UART": ("drivers/tty/serial/xilinx_uartps.o", "link"),
     "BLK_DEV_RAM": ("drivers/block/brd.o", "modpost"),
 }
-"""What has to be off, for which file; OMFS_FS and UDF_FS hold CRC_ITU_T on."""
+"""What has to be off, for which file; AQUANTIA_PHY, OMFS_FS and UDF_FS hold CRC_ITU_T on."""
 
 
 @pytest.fixture(scope="module")
