@@ -7,7 +7,17 @@
 
 from harness.smoke.check import Check
 from harness.smoke.devices import block, hotplug, modules, network
-from harness.smoke.distro import files, load, packages, root_volume, runtimes, services, volumes
+from harness.smoke.distro import (
+    clock,
+    files,
+    load,
+    packages,
+    pressure,
+    root_volume,
+    runtimes,
+    services,
+    volumes,
+)
 from harness.smoke.hyperv import utils, vmbus
 from harness.smoke.hyperv_disk import storvsc
 from harness.smoke.hyperv_network import netvsc
@@ -31,7 +41,8 @@ from harness.spec import GuestKind, PageSize, Platform
 __all__ = ["CHECKS", "DISTRO_CHECKS", "EVERY_CHECK", "HYPERV_CHECKS", "Check", "checks_on"]
 
 EVERY = tuple(GuestKind)
-DISTRO = tuple(guest for guest in GuestKind if guest.is_on_disk)
+ON_DISK = tuple(guest for guest in GuestKind if guest.is_on_disk)
+DEBIAN = (GuestKind.DEBIAN, GuestKind.DEBIAN_LVM)
 
 # A PMD maps 512 MiB at 64K. The buddy allocator's pageblocks are as large, and the kernel image, memblock's
 # reservations and unmovable memory claim one each: measured, none is to be had with four, and one always is
@@ -60,20 +71,23 @@ CHECKS = (
 )
 
 HYPERV_CHECKS = (
-    Check(run=vmbus, platform=Platform.HYPERV, required=True),
+    Check(run=vmbus, platform=Platform.HYPERV, required=True, guests=EVERY),
     Check(run=storvsc, platform=Platform.HYPERV),
     Check(run=netvsc, platform=Platform.HYPERV),
     Check(run=utils, label="hv-utils", platform=Platform.HYPERV),
 )
 
 DISTRO_CHECKS = (
-    Check(run=services, guests=DISTRO, required=True),
-    Check(run=packages, guests=DISTRO),
-    Check(run=runtimes, guests=DISTRO),
-    Check(run=files, guests=DISTRO),
-    Check(run=volumes, guests=DISTRO),
+    # First: looking at tables stops a guest, and its clock with it.
+    Check(run=clock, guests=ON_DISK),
+    Check(run=services, guests=ON_DISK, required=True),
+    Check(run=packages, guests=DEBIAN),
+    Check(run=runtimes, guests=DEBIAN),
+    Check(run=files, guests=DEBIAN),
+    Check(run=volumes, guests=DEBIAN),
     Check(run=root_volume, guests=(GuestKind.DEBIAN_LVM,), required=True),
-    Check(run=load, guests=DISTRO),
+    Check(run=load, guests=DEBIAN),
+    Check(run=pressure, guests=DEBIAN),
 )
 
 EVERY_CHECK = (*HYPERV_CHECKS, *DISTRO_CHECKS, *CHECKS)

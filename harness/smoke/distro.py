@@ -6,6 +6,8 @@ says what it compared in the form of the probe programs.
 
 from __future__ import annotations
 
+import time
+
 from harness.guests import ElfScan
 from harness.linux.tap import parse_tap
 from harness.paths import data_dir
@@ -14,12 +16,44 @@ from harness.smoke.subject import Subject
 from harness.spec import PageSize
 from harness.verdict import CheckResult, Finding
 
-__all__ = ["elf_alignment", "files", "load", "packages", "root_volume", "runtimes", "services", "volumes"]
+__all__ = [
+    "clock",
+    "elf_alignment",
+    "files",
+    "load",
+    "packages",
+    "pressure",
+    "root_volume",
+    "runtimes",
+    "services",
+    "volumes",
+]
 
 LARGEST = PageSize.K64
 NOTE = "# "
 NOTES_LIMIT = 20
 NOTE_LIMIT = 300
+CLOCK_SLACK_S = 5
+"""How far off a clock may be: its real-time clock counts seconds, and a busy host is late."""
+
+
+def clock(subject: Subject, evidence: Evidence) -> None:
+    """The time of day is the host's, in a clone that stood still for days too, and goes on."""
+    earliest_s = int(time.time()) - CLOCK_SLACK_S
+    done = subject.sh("date +%s; sleep 1; date +%s")
+    latest_s = int(time.time()) + CLOCK_SLACK_S
+    words = done.text.split()[:2]
+    if not evidence.holds(
+        "the time of day", len(words) == 2 and all(word.isascii() and word.isdigit() for word in words),
+        wanted="two numbers of seconds", seen=done.text[:NOTE_LIMIT],
+    ):  # fmt: skip
+        return
+    first_s, second_s = (int(word[:20]) for word in words)
+    evidence.holds(
+        "the time of day, in seconds since 1970", earliest_s <= first_s <= latest_s,
+        wanted=f"{earliest_s} to {latest_s}", seen=str(first_s),
+    )  # fmt: skip
+    evidence.holds("a second later", second_s > first_s, wanted=f"more than {first_s}", seen=str(second_s))
 
 
 def services(subject: Subject, evidence: Evidence) -> None:
@@ -45,6 +79,11 @@ def files(subject: Subject, evidence: Evidence) -> None:
 def load(subject: Subject, evidence: Evidence) -> None:
     """stress-ng's memory stressors verify what they wrote, and iperf3 carries its bytes."""
     _script(subject, evidence, "load")
+
+
+def pressure(subject: Subject, evidence: Evidence) -> None:
+    """Memory that goes out to swap under a limit verifies when it comes back."""
+    _script(subject, evidence, "pressure")
 
 
 def volumes(subject: Subject, evidence: Evidence) -> None:

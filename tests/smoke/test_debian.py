@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def image(granule_bench: Bench) -> Iterator[Path]:
 def test_clones_have_host_keys_of_their_own(
     granule_bench: Bench, granule_kernels: KernelStore, image: Path
 ) -> None:
-    """Two clones of one guest are logged in to, each with a host key that was made in it."""
+    """Two clones of one guest at once: each has a port of its own, and a host key that was made in it."""
     cell = _cell(granule_bench, granule_kernels, Check(run=_nothing, guests=GUESTS))
     kernel = granule_kernels.get(cell.kernel)
     patience = Patience.of(cell.accel, cell.cpu, guest=cell.guest)
@@ -88,19 +89,21 @@ def test_clones_have_host_keys_of_their_own(
         settle(machine, patience, record)
 
     spec = machine_spec(cell, kernel, granule_bench)
-    keys, texts = set(), []
-    for _ in range(2):
-        deadline = Deadline.after(patience.cell_s)
-        started = granule_bench.guests.start(spec, bring_up, deadline)
-        try:
+    keys, places, texts = set(), set(), []
+    with ExitStack() as running:
+        for _ in range(2):
+            deadline = Deadline.after(patience.cell_s)
+            started = granule_bench.guests.start(spec, bring_up, deadline)
+            running.callback(started.machine.close)
             subject = subject_of(cell, kernel, started.machine, patience, deadline)
             texts.append(subject.ssh.run("getconf PAGE_SIZE", deadline).text)
-            keys.add(str(subject.way_in.place(deadline)[1].host_key))
-        finally:
-            started.machine.close()
-        assert started.how == "clone"
+            forward, login = subject.way_in.place(deadline)
+            places.add((forward.host, forward.host_port))
+            keys.add(str(login.host_key))
+            assert started.how == "clone"
     assert texts == ["16384\n"] * 2
     assert len(keys) == 2
+    assert len(places) == 2
 
 
 def test_a_full_disk_is_the_guests_own_affair(

@@ -43,11 +43,11 @@ note() {
     echo "# $1"
 }
 
-# disk SERIAL: the disk of that serial number.
+# disk SERIAL: the disk of that serial number, on virtio or, on Hyper-V, SCSI.
 disk() {
-    at=$(grep -lx "$1" /sys/block/vd*/serial)
-    at=${at%/serial}
-    echo "/dev/${at##*/}"
+    at=$(grep -lx "$1" /sys/block/vd*/serial 2>/dev/null || grep -ls "$1" /sys/block/sd*/device/vpd_pg80)
+    at=${at#/sys/block/}
+    echo "/dev/${at%%/*}"
 }
 
 finish() {

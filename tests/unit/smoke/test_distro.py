@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from harness.channel.command import Completed
 from harness.guests import ElfScan
 from harness.linux.tap import parse_tap
 from harness.paths import data_dir
-from harness.smoke.distro import elf_alignment
+from harness.smoke.distro import clock, elf_alignment
+from harness.smoke.evidence import Evidence
+from harness.smoke.subject import Subject
 from harness.spec import PageSize
 from harness.verdict import Verdict
 
@@ -88,3 +93,33 @@ def test_alignment_is_judged_by_the_page_size(size: PageSize, verdict: Verdict) 
 def test_nothing_scanned_is_no_pass() -> None:
     """A scan that saw no program has shown nothing."""
     assert elf_alignment(ElfScan(), PageSize.K4).verdict is Verdict.FAIL
+
+
+class _Says:
+    """A guest that says the same to every command."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def sh(self, _script: str) -> Completed:
+        return Completed(output=self._text.encode(), status=0)
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "goes_on_s", "verdict"),
+    [(0, 1, Verdict.PASS), (-3600, 1, Verdict.FAIL), (86400, 1, Verdict.FAIL), (0, 0, Verdict.FAIL)],
+)
+def test_clock(behind_s: int, goes_on_s: int, verdict: Verdict) -> None:
+    """A clock that is right and goes on passes; one that is late, early or stands still does not."""
+    now_s = int(time.time()) - behind_s
+    evidence = Evidence()
+    clock(cast(Subject, _Says(f"{now_s}\n{now_s + goes_on_s}\n")), evidence)
+    assert evidence.result("clock", 0.0).verdict is verdict
+
+
+@pytest.mark.parametrize("words", ["", "date: not found", "1 two", "-1 5"])
+def test_clock_of_a_guest_that_says_something_else(words: str) -> None:
+    """What is no number of seconds is a finding, whatever it is."""
+    evidence = Evidence()
+    clock(cast(Subject, _Says(words)), evidence)
+    assert evidence.result("clock", 0.0).verdict is Verdict.FAIL
