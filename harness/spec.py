@@ -16,9 +16,11 @@ __all__ = [
     "Firmware",
     "GuestKind",
     "Hyperv",
+    "ImageFormat",
     "MachineSpec",
     "PageSize",
     "Platform",
+    "Uefi",
     "Wire",
 ]
 
@@ -121,11 +123,18 @@ class GuestKind(Enum):
     """Debian with systemd, its root an ext4 on a disk."""
     DEBIAN_LVM = "debian-lvm"
     """The same, its root an XFS on a logical volume."""
+    IMAGE = "image"
+    """Whatever the disk image that the user gives has on it."""
 
     @property
     def is_on_disk(self) -> bool:
         """True where the root is on a disk, and the initramfs only finds it."""
         return self is not GuestKind.MICRO
+
+    @property
+    def is_debian(self) -> bool:
+        """True where granule made the image, and so knows what is in it."""
+        return self in (GuestKind.DEBIAN, GuestKind.DEBIAN_LVM)
 
     @property
     def memory_mib(self) -> int:
@@ -161,6 +170,23 @@ class DiskMode(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uefi:
+    """What starts a machine whose kernel is on one of its disks."""
+
+    firmware: Path
+    """Finds a boot loader by its file name (UEFI 2.10, 3.5.1.1), having no variables that name one."""
+    oem_strings: tuple[str, ...] = ()
+    """SMBIOS type 11, in which systemd looks for credentials (systemd.system-credentials(7))."""
+
+
+class ImageFormat(Enum):
+    """What kind of file a disk image is; the value is the name of QEMU's block driver."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """A raw disk image; `serial` is how the guest tells it from the others."""
 
@@ -170,6 +196,10 @@ class Disk:
     """Behind virtio-blk."""
     mode: DiskMode = DiskMode.COPY
     """Behind virtio-blk."""
+    format: ImageFormat = ImageFormat.RAW
+    """Anything but RAW needs an overlay."""
+    size_bytes: int | None = None
+    """Of the disk that the guest sees; None: as large as the file."""
     identity: str = ""
     """Stands for the image's content in a template's key, where whoever made it knows it; else it is read."""
 
@@ -206,10 +236,12 @@ class Wire:
 class MachineSpec:
     """All that shapes one QEMU process, and nothing else: equal specs give equal command lines."""
 
-    kernel: Path
+    kernel: Path | None = None
     """Uncompressed arm64 Image."""
-    initrd: Path
-    cmdline: str
+    initrd: Path | None = None
+    cmdline: str = ""
+    uefi: Uefi | None = None
+    """In place of kernel, initrd and command line."""
     cpu: str = "neoverse-n1"
     """QEMU's `-cpu` argument."""
     accel: Accel = Accel.TCG
@@ -224,6 +256,18 @@ class MachineSpec:
     """Under these conditions the run repeats: TCG only, without disks and wire."""
     hyperv: Hyperv | None = None
     """TCG only: the monitor needs EL2 for itself."""
+
+    @property
+    def every_disk(self) -> tuple[Disk, ...]:
+        """Those of whatever bus."""
+        return self.disks + (self.hyperv.disks if self.hyperv is not None else ())
+
+    @property
+    def direct(self) -> tuple[Path, Path]:
+        """Kernel and initrd; raises UsageError for a machine whose firmware finds them."""
+        if self.kernel is None or self.initrd is None:
+            raise UsageError("this machine starts by its firmware, and not with a kernel of the host's")
+        return self.kernel, self.initrd
 
     @property
     def platform(self) -> Platform:

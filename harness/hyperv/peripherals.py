@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import UUID, uuid5
 
+from harness.errors import UsageError
 from harness.hyperv.channel import Device
 from harness.hyperv.devices.hvsock import SocketHost
 from harness.hyperv.devices.netvsc import Netvsc
 from harness.hyperv.devices.storvsc import Storvsc
 from harness.hyperv.net.host import IpHost
 from harness.hyperv.net.streams import Echo, Sink, Source, Stream
-from harness.hyperv.scsi.backing import Backing
+from harness.hyperv.scsi.backing import Backing, Blocks
 from harness.hyperv.scsi.disk import ScsiDisk
 from harness.hyperv.scsi.inquiry import DiskIdentity
-from harness.spec import Hyperv
+from harness.hyperv.scsi.layer import Layer
+from harness.spec import Disk, DiskMode, Hyperv, ImageFormat
 
 __all__ = ["CONTENT_BYTES", "ECHO_PORT", "SINK_PORT", "SOURCE_PORT", "Peripherals", "content_md5"]
 
@@ -43,6 +45,17 @@ def content_md5() -> str:
     return hashlib.md5(_content(), usedforsecurity=False).hexdigest()
 
 
+def _blocks(disk: Disk, cleanup: contextlib.ExitStack) -> Blocks:
+    if disk.format is not ImageFormat.RAW:
+        raise UsageError(
+            f"on Hyper-V a disk image has to be raw, and {disk.path} is not: make it one, with "
+            f"`qemu-img convert -O raw {disk.path.name} new.img`"
+        )
+    if disk.mode is DiskMode.OVERLAY:
+        return cleanup.enter_context(Layer(disk.path))
+    return cleanup.enter_context(Backing.copy_of(disk.path))
+
+
 class Peripherals:
     """The devices of one machine; `close` gives their memory back. Raises UsageError for a disk's image."""
 
@@ -52,8 +65,7 @@ class Peripherals:
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
             for disk in spec.disks:
-                backing = self._cleanup.enter_context(Backing.copy_of(disk.path))
-                scsi = ScsiDisk(backing, DiskIdentity(serial=disk.serial))
+                scsi = ScsiDisk(_blocks(disk, self._cleanup), DiskIdentity(serial=disk.serial))
                 disks[disk.serial] = Storvsc(scsi, instance=uuid5(_INSTANCES, disk.serial))
             on_failure.pop_all()
         self.disks: Mapping[str, Storvsc] = disks

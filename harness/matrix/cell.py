@@ -31,6 +31,8 @@ class Request:
     features: tuple[Feature, ...] = ()
     platforms: tuple[Platform, ...] = (Platform.VIRT,)
     guests: tuple[GuestKind, ...] = (GuestKind.MICRO,)
+    guest_options: tuple[str, ...] = ()
+    """Options such as `--disk FILE` that belong to a guest of the user's own."""
     checks: tuple[Check, ...] = CHECKS
     """CHECKS: all that there are for a cell's platform."""
     timeout_s: float | None = None
@@ -67,6 +69,7 @@ class Cell:
     memory_mib: int
     checks: tuple[Check, ...] = field(repr=False)
     guest: GuestKind = GuestKind.MICRO
+    guest_options: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     platform: Platform = Platform.VIRT
     timeout_s: float | None = None
@@ -140,7 +143,9 @@ class Cell:
         if self.features:
             words += ["--with", ",".join(feature.value for feature in self.features)]
         words += ["--platform", self.platform.value] if self.platform is not Platform.VIRT else []
-        words += ["--guest", self.guest.value] if self.guest is not GuestKind.MICRO else []
+        words += self.guest_options
+        if self.guest is not GuestKind.MICRO and not self.guest_options:
+            words += ["--guest", self.guest.value]
         words += ["--cmdline", self.cmdline] if self.cmdline else []
         words += self.kernel_options
         if self.exact is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.errors import UsageError
 from harness.kernels.catalogue import Catalogue
 from harness.matrix.cell import Request
-from harness.spec import PageSize, Platform
+from harness.spec import PageSize
 
 __all__ = ["DEFAULT_KERNELS", "lacks_options", "raise_if_impossible"]
 
@@ -25,10 +25,6 @@ def raise_if_impossible(request: Request) -> None:
     if request.exact:
         raise UsageError(
             f"--deterministic does not go with --guest {guests}: a guest with disks does not repeat"
-        )
-    if Platform.HYPERV in request.platforms:
-        raise UsageError(
-            f"--platform hyperv does not go with --guest {guests}: their initramfs looks for a virtio disk"
         )
 
 

@@ -62,5 +62,5 @@ def lacks_drivers_by_catalogue(kernel: CatalogueKernel, catalogue: Catalogue) ->
 def _without(name: str) -> str:
     return (
         f"{name} is built without CONFIG_{_OPTION}: on Hyper-V it would find no bus and none of its devices. "
-        "Debian's kernels and the family 'hyperv' have it."
+        "Debian's kernels and the families 'hyperv' and 'distro' have it."
     )

@@ -283,6 +283,7 @@ def _cells(
                 cmdline=request.cmdline,
                 features=request.features,
                 platform=candidate.platform,
+                guest_options=request.guest_options if candidate.guest is GuestKind.IMAGE else (),
                 allowed_taint=request.allowed_taint,
                 kernel_options=request.kernel_options if candidate.is_file else (),
                 command=request.command,

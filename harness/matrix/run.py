@@ -89,6 +89,10 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         cell.cmdline,
         *(cell.exact.kernel_words if cell.exact is not None else ()),
     )
+    disks = _disks(cell, bench) if on_disk is None else on_disk.disks
+    hyperv = _hyperv(cell, kernel, bench) if cell.platform is Platform.HYPERV else None
+    if hyperv is not None and on_disk is not None:
+        disks, hyperv = (), replace(hyperv, disks=on_disk.disks)
     spec = MachineSpec(
         kernel=kernel.image,
         initrd=bench.guest.initramfs(running) if on_disk is None else on_disk.initrd,
@@ -98,10 +102,10 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         vcpus=cell.vcpus,
         memory_mib=cell.memory_mib,
         features=cell.features,
-        disks=_disks(cell, bench) if on_disk is None else on_disk.disks,
+        disks=disks,
         wire=Wire() if cell.exact is None else None,
         exact=cell.exact,
-        hyperv=_hyperv(cell, kernel, bench) if cell.platform is Platform.HYPERV else None,
+        hyperv=hyperv,
     )
     refuse_small_memory(spec)
     return spec
@@ -219,13 +223,13 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
         try:
             spec = machine_spec(cell, kernel, bench)
             if cell.guest.is_on_disk:
-                record.provenance["guest image"] = next(disk.identity for disk in spec.disks)
+                record.provenance["guest image"] = spec.every_disk[0].identity
             machine = _started(bench.guests, spec, bring_up, deadline, record, cold=cell.cold)
             stack.callback(machine.close)
             machines.append(machine)
             subject = subject_of(cell, kernel, machine, patience, deadline, bench.guest)
             _ask(cell, subject, record, on_check)
-            if cell.guest.is_on_disk and bench.on_disk is not None:
+            if cell.guest.is_debian and bench.on_disk is not None:
                 _add(elf_alignment(bench.on_disk.base.elf, cell.page_size), record, on_check)
             record.tainted = int(subject.sh("cat /proc/sys/kernel/tainted").text)
             record.provenance["host memory, MiB at most"] = str(machine.process.peak_rss_mib())

@@ -7,12 +7,20 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-__all__ = ["copy_data", "digest_of"]
+__all__ = ["copy_data", "digest_of", "unnamed_file"]
 
 READ_BYTES = 1 << 20
 # A power of two that divides READ_BYTES, and no less than a page of any file system.
 CHUNK_BYTES = 1 << 16
 ZEROS = bytes(CHUNK_BYTES)
+# As QEMU's own temporary layers (block.c): /tmp may be in memory, and a layer grows with what a guest writes.
+LAYER_DIRECTORY = "/var/tmp"  # noqa: S108 - a file without a name
+
+
+def unnamed_file() -> int:
+    """A descriptor of a new file on a disk of this host's, gone when it is closed; OSError as open(2)."""
+    where = os.environ.get("TMPDIR", LAYER_DIRECTORY)
+    return os.open(where, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _extents(descriptor: int, size_bytes: int) -> Iterator[tuple[int, int]]:

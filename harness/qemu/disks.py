@@ -8,14 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import InfraError
-from harness.memory.sparse import copy_data
+from harness.memory.sparse import copy_data, unnamed_file
 from harness.qemu.qcow2 import empty_image
 from harness.spec import Disk, DiskMode
 
 __all__ = ["OpenDisk", "open_disks"]
-
-# As QEMU's own temporary layers (block.c): /tmp may be in memory, and a layer grows with what a guest writes.
-OVERLAY_DIRECTORY = "/var/tmp"  # noqa: S108 - a file without a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +61,9 @@ def _overlay(disk: Disk, written: int | None, cleanup: contextlib.ExitStack) -> 
         below.append(os.dup(written))
         cleanup.callback(os.close, below[-1])
     try:
-        where = os.environ.get("TMPDIR", OVERLAY_DIRECTORY)
-        top = os.open(where, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        top = unnamed_file()
         cleanup.callback(os.close, top)
-        os.write(top, empty_image(os.fstat(image).st_size))
+        os.write(top, empty_image(disk.size_bytes or os.fstat(image).st_size))
     except OSError as error:
         raise InfraError(f"cannot make a layer above the disk image {disk.path}: {error}") from error
     return OpenDisk(top=top, below=tuple(below))

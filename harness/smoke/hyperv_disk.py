@@ -9,6 +9,7 @@ from typing import Final
 from harness.build.disks import check_ext4
 from harness.build.scsi_disks import EXT4, RAW, XFS, check_xfs
 from harness.hyperv.devices.storvsc import Storvsc
+from harness.hyperv.scsi.backing import Backing
 from harness.smoke.devices import copy_pattern, last_words
 from harness.smoke.evidence import Evidence
 from harness.smoke.hyperv import host_of, soon
@@ -38,9 +39,10 @@ def storvsc(subject: Subject, evidence: Evidence) -> None:
             continue
         device = _device(subject, evidence, serial)
         if device and _use(subject, evidence, name, device):
-            disk = host_of(subject).peripherals.disks[serial].disk
+            backing = host_of(subject).peripherals.disks[serial].disk.backing
+            assert isinstance(backing, Backing)  # noqa: S101 - as these disks are made
             with host_of(subject).locked():
-                seen = check(disk.backing.path, "/copy")
+                seen = check(backing.path, "/copy")
             evidence.equal(f"{name} on storvsc, seen from the host", "clean, same content", seen)
     device = _device(subject, evidence, RAW)
     if device:

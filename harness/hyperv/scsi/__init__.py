@@ -3,5 +3,6 @@
 command     what a command descriptor block asks for
 inquiry     what the disk says of itself
 backing     the blocks: a private copy of an image
+layer       the blocks of a large image, and what is written above it
 disk        carries commands out
 """

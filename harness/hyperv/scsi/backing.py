@@ -6,15 +6,32 @@ import mmap
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from harness.errors import InfraError, UsageError
 from harness.hyperv.scsi.command import BLOCK_BYTES
 from harness.memory.sparse import copy_data
 
-__all__ = ["Backing"]
+__all__ = ["Backing", "Blocks"]
 
 _PAGE_BYTES = mmap.PAGESIZE
 _ZEROS = bytes(1 << 20)
+
+
+class Blocks(Protocol):
+    """What a disk is carried out on: offsets and lengths are within it, OSError is a medium error."""
+
+    blocks: int
+    """How many."""
+
+    def read(self, lba: int, size_bytes: int) -> bytes:
+        """Bytes from the beginning of a block on."""
+
+    def write(self, lba: int, data: bytes) -> None:
+        """Store whole blocks at the beginning of one."""
+
+    def clear(self, lba: int, blocks: int) -> None:
+        """Make blocks read as zeros."""
 
 
 class Backing:

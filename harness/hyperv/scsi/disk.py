@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.hyperv.scsi import command as c
-from harness.hyperv.scsi.backing import Backing
+from harness.hyperv.scsi.backing import Blocks
 from harness.hyperv.scsi.command import BLOCK_BYTES, Extent, Opcode, ScsiStatus, Sense, extent_of
 from harness.hyperv.scsi.inquiry import DiskIdentity, capacity_10, capacity_16, luns, mode_sense, vpd_page
 
@@ -51,7 +51,7 @@ class ScsiDisk:
     """
 
     def __init__(
-        self, backing: Backing, identity: DiskIdentity | None = None, *, read_only: bool = False
+        self, backing: Blocks, identity: DiskIdentity | None = None, *, read_only: bool = False
     ) -> None:
         self.backing = backing
         self.identity = identity or DiskIdentity()

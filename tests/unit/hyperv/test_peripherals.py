@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
 from harness.hyperv.peripherals import Peripherals
-from harness.spec import Disk, Hyperv
+from harness.hyperv.scsi.layer import Layer
+from harness.spec import Disk, DiskMode, Hyperv, ImageFormat
 
 BLOCK = 512
 
@@ -35,6 +37,21 @@ def test_disks_are_copies(tmp_path: Path) -> None:
     assert images[0].read_bytes() == b"a" * 2 * BLOCK
     things.close()
     things.close()
+
+
+def test_large_disks_are_layers(tmp_path: Path) -> None:
+    """A disk with a layer is not copied, and its image keeps its own too; one that is not raw is refused."""
+    image = _image(tmp_path, "a")
+    disk = Disk(path=image, serial="a", mode=DiskMode.OVERLAY)
+    things = Peripherals(Hyperv(monitor=Path("monitor"), disks=(disk,)))
+    blocks = things.disks["a"].disk.backing
+    assert isinstance(blocks, Layer)
+    blocks.write(0, b"changed!" * 64)
+    assert blocks.read(0, 8) == b"changed!"
+    assert image.read_bytes() == b"a" * 2 * BLOCK
+    things.close()
+    with pytest.raises(UsageError, match="has to be raw"):
+        Peripherals(Hyperv(monitor=Path("monitor"), disks=(replace(disk, format=ImageFormat.QCOW2),)))
 
 
 def test_network_if_asked_for(tmp_path: Path) -> None:
