@@ -53,7 +53,7 @@ def build_micro_initramfs(
         parts.append(kernel.initrd)
     added = tuple(entry for source, target in extra for entry in _extra(source, target))
     if on_disk is not None:
-        names = ("root.sh", "granule-agent.service")
+        names = ("root.sh", "find-root.sh", "granule-agent.service")
         added += tuple(file(f"etc/granule/{name}", _guest_file(name, "disk")) for name in names) + on_disk
     digest = hashlib.sha256(repr((FORMAT, [_sha256(part) for part in parts], added)).encode())
     # An initrd that brings an /init of its own must not replace the guest's.

@@ -17,6 +17,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from harness.cli.boot_own import boot_own
 from harness.cli.boot_ssh import serve_ssh
 from harness.cli.options import Setting, guest_kind_options, guest_options, machine_options
 from harness.cli.progress import KernelProgress
@@ -59,12 +60,16 @@ ESCAPE = b"\x1d"  # Ctrl-]
     is_flag=True,
     help="Print an ssh command that logs in, and keep the guest until Ctrl-C or Ctrl-].",
 )
+@click.option(
+    "--own-kernel", is_flag=True, help="With --disk: boot the image by itself, with the kernel on it (UEFI)."
+)
 @click.argument("command", nargs=-1)
 def boot(
     put: tuple[Path, ...],
     memory: int,
     console_file: Path | None,
     ssh: bool,
+    own_kernel: bool,
     command: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -78,6 +83,7 @@ def boot(
     granule boot --page-size 64k
     granule boot --kernel debian-16k -- getconf PAGE_SIZE
     granule boot --ssh
+    granule boot --disk image.qcow2 --own-kernel
     """
     console = make_console(sys.stderr)
     if ssh and command:
@@ -88,6 +94,14 @@ def boot(
         console_file.touch()  # told now if it cannot be, and not when the guest is over
     progress = KernelProgress()
     setting = Setting.make(options, console, progress, checks)
+    if own_kernel:
+        if put or console_file:
+            raise UsageError("--own-kernel goes with neither --put nor --console")
+
+        def use(started: Started) -> int:
+            return _use(started, command, console, options["timeout_s"])
+
+        click.get_current_context().exit(boot_own(setting, options, memory, ssh, use))
     cells = plan(setting.request, setting.store, setting.bench.qemu, setting.beside).cells
     if len(cells) > 1:
         one_of = ", ".join(f"--kernel {cell.kernel} --page-size {cell.page_size.token}" for cell in cells)
@@ -120,7 +134,7 @@ def boot(
             expect_page_size(subject, record)
             put_all(started.machine.shell, put, Deadline.after(patience.command_s))
             if ssh:
-                status = serve_ssh(subject, console)
+                status = serve_ssh(subject.machine, subject.way_in, subject.command_s, console)
             else:
                 status = _use(started, command, console, options["timeout_s"])
         except CellEnded:

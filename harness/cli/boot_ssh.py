@@ -15,9 +15,8 @@ from rich.console import Console
 
 from harness.deadline import Deadline
 from harness.errors import GuestGone
-from harness.login import ClientFiles
+from harness.login import ClientFiles, SshAccess
 from harness.qemu.machine import Machine
-from harness.smoke.subject import Subject
 
 __all__ = ["serve_ssh"]
 
@@ -25,20 +24,20 @@ ESCAPE = b"\x1d"  # Ctrl-]
 LOOK_S = 0.5
 
 
-def serve_ssh(subject: Subject, console: Console) -> int:
+def serve_ssh(machine: Machine, way_in: SshAccess, command_s: float, console: Console) -> int:
     """Print the command that logs in, on standard output, and keep the guest until it is to end; status 0.
 
     It ends by Ctrl-C, Ctrl-], or `poweroff` in the guest. Raises GuestGone when the guest dies, ChannelError
     when it cannot be logged in to.
     """
-    deadline = Deadline.after(subject.command_s)
-    subject.way_in.get(deadline)  # so that the line is known to work
-    with ClientFiles(*subject.way_in.place(deadline)) as files:
+    deadline = Deadline.after(command_s)
+    way_in.get(deadline)  # so that the line is known to work
+    with ClientFiles(*way_in.place(deadline)) as files:
         click.echo(files.command)
         sys.stdout.flush()
         console.print("granule: log in with the line above; Ctrl-C or Ctrl-] ends the guest", soft_wrap=True)
         with contextlib.suppress(KeyboardInterrupt), _keys() as keyboard:
-            _keep(subject.machine, keyboard)
+            _keep(machine, keyboard)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from harness.cache import Cache
 from harness.cli.progress import KernelProgress
 from harness.errors import UsageError
 from harness.guests import DiskGuests
+from harness.guests.image import AUTO, OwnDisk, parse_root, read_image
+from harness.guests.recipe import load_recipe
 from harness.kernels.file import Beside
 from harness.kernels.store import KernelStore
 from harness.matrix.budget import guest_memory_mib
@@ -104,6 +106,13 @@ _GUEST_KIND_OPTIONS = (
     click.option("--guest", "guests", metavar="NAME,…", multiple=True,
                  help="What the kernel starts: micro (busybox in RAM), debian, or debian-lvm (root on a "
                       "logical volume); docs/debian.md. Default: micro."),
+    click.option("--disk", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+                 help="A disk image of yours, raw or qcow2, is the guest: its root, under each kernel. "
+                      " It is never written to; docs/images.md."),
+    click.option("--root", "own_root", metavar="WHERE",
+                 help="With --disk: LABEL=NAME, UUID=ID or /dev/GROUP/VOLUME. Default: the only one."),
+    click.option("--recipe", metavar="NAME|FILE",
+                 help="What a disk of yours is like, in place of options: rhel, or a file; docs/images.md."),
 )  # fmt: skip
 
 
@@ -164,6 +173,39 @@ def parse_checks(values: tuple[str, ...]) -> tuple[Check, ...]:
     return tuple(check for check in every if check.name in names)
 
 
+def own_disk(options: Mapping[str, Any]) -> OwnDisk | None:
+    """The disk of the user's; raises UsageError where it can be none, or it is described and not there."""
+    name = options.get("recipe")
+    recipe = None if name is None else load_recipe(name)
+    path, root = options.get("disk"), options.get("own_root")
+    if recipe is not None:
+        path, root = path or recipe.disk, root or recipe.root
+    if path is None:
+        if root is not None or recipe is not None:
+            raise UsageError("--root and --recipe say what is on a disk of yours: give that with --disk")
+        return None
+    return OwnDisk(
+        image=read_image(path.absolute()),
+        root=AUTO if root is None else parse_root(root),
+        words=() if recipe is None else recipe.words,
+    )
+
+
+def _own_options(own: OwnDisk | None, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """How a disk of the user's is named when a cell is run again."""
+    if own is None:
+        return ()
+    recipe = () if options.get("recipe") is None else ("--recipe", options["recipe"])
+    return ("--disk", str(own.image.path), "--root", own.root, *recipe)
+
+
+def _guests(options: Mapping[str, Any], own: OwnDisk | None) -> tuple[GuestKind, ...]:
+    named = tuple(dict.fromkeys(map(GuestKind.parse, parse_words(options.get("guests", ())))))
+    if named and (GuestKind.IMAGE in named) != (own is not None):
+        raise UsageError("--guest image and --disk FILE go together: --disk by itself is enough")
+    return named or ((GuestKind.MICRO,) if own is None else (GuestKind.IMAGE,))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """A command's options made into what the matrix works with."""
@@ -194,6 +236,7 @@ class Setting:
         cache, qemu = Cache(), Qemu.find()
         store = KernelStore(cache, offline=options["offline"], progress=progress)
         micro = MicroGuest(cache, offline=options["offline"], progress=progress)
+        own = own_disk(options)
         guests = Guests(cache, qemu, cold=options["cold"], total_mib=guest_memory_mib())
         click.get_current_context().call_on_close(guests.close)
         return cls(
@@ -211,8 +254,8 @@ class Setting:
                 features=tuple(dict.fromkeys(map(Feature.parse, parse_words(options["features"])))),
                 platforms=tuple(dict.fromkeys(map(Platform.parse, parse_words(options["platforms"]))))
                 or (Platform.VIRT,),
-                guests=tuple(dict.fromkeys(map(GuestKind.parse, parse_words(options.get("guests", ())))))
-                or (GuestKind.MICRO,),
+                guests=_guests(options, own),
+                guest_options=_own_options(own, options),
                 kernel_options=tuple(words),
                 command=command or ((program(), "smoke"), ()),
             ),
@@ -223,7 +266,9 @@ class Setting:
                 cache=cache,
                 guest=micro,
                 guests=guests,
-                on_disk=DiskGuests(cache, micro, qemu, store, offline=options["offline"], progress=progress),
+                on_disk=DiskGuests(
+                    cache, micro, qemu, store, offline=options["offline"], own=own, progress=progress
+                ),
             ),
             console=console,
             kernel_progress=progress,

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from harness.build.guest import MicroGuest
 from harness.cache import Cache
+from harness.errors import UsageError
 from harness.build.initramfs import Entry
 from harness.guests.base import ROOT_LABEL, BaseImage, DebianBase
+from harness.guests.image import AUTO, OwnDisk
 from harness.guests.volume import ROOT_VOLUME, VolumeImage, lvm_entries, volume_image
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet
@@ -45,7 +47,8 @@ class DiskGuests:
     """Distribution guests, made when first asked for.
 
     Arguments: `store`, which has the kernel that they are made under; `offline`, take them from the cache only;
-    `refresh`, make them of the archive's newest packages; `progress`, told of what is fetched and made.
+    `refresh`, make them of the archive's newest packages; `own`, a disk of the user's, which is a guest too;
+    `progress`, told of what is fetched and made.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class DiskGuests:
         *,
         offline: bool = False,
         refresh: bool = False,
+        own: OwnDisk | None = None,
         progress: Progress = quiet,
     ) -> None:
         self._cache = cache
@@ -64,6 +68,7 @@ class DiskGuests:
         self._qemu = qemu
         self._store = store
         self._refresh = refresh
+        self._own = own
         self._progress = progress
         self._debian = DebianBase(cache, micro, offline=offline, progress=progress)
 
@@ -86,6 +91,8 @@ class DiskGuests:
 
     def on_disk(self, guest: GuestKind, kernel: Kernel) -> OnDisk:
         """What a guest of that kind takes with a kernel; raises InfraError when it cannot be had."""
+        if guest is GuestKind.IMAGE:
+            return self._on_own_disk(kernel)
         image = self.image(guest)
         entries: tuple[Entry, ...] = ()
         where = f"LABEL={ROOT_LABEL}"
@@ -96,6 +103,18 @@ class DiskGuests:
             initrd=self._micro.initramfs(kernel, on_disk=entries),
             disks=(root, self._scratch),
             words=(f"granule.root={where}", *WORDS),
+        )
+
+    def _on_own_disk(self, kernel: Kernel) -> OnDisk:
+        if self._own is None:
+            raise UsageError("--guest image is a disk image of yours: say which, with --disk FILE")
+        # Only Debian's own LVM is at hand to look into volume groups with.
+        by_volume = self._own.root == AUTO or self._own.root.startswith("/dev/")
+        entries = lvm_entries(self.volume.lvm.read_bytes()) if by_volume else ()
+        return OnDisk(
+            initrd=self._micro.initramfs(kernel, on_disk=entries),
+            disks=(self._own.disk, self._scratch),
+            words=(f"granule.root={self._own.root}", *WORDS, *self._own.words),
         )
 
     @functools.cached_property

@@ -98,7 +98,7 @@ def refusal(said: str, *, has_granule: bool = True) -> Refusal:
 
 def _script(stage: Stage, number: int, *, panic: bool) -> str:
     """Copies Image and initramfs off their disks, loads them, and gives their memory back."""
-    files = {"image": stage.spec.kernel, "initrd": stage.spec.initrd}
+    files = dict(zip(("image", "initrd"), stage.spec.direct, strict=True))
     paths = {what: f"/run/kexec-{what}" for what in files}
     copies = [
         f"{find_disk(f'{what}-{number}')} && echo {READ_AHEAD_KIB} > /sys/block/$d/queue/read_ahead_kb && "

@@ -45,7 +45,7 @@ def chain_machine(stages: Sequence[Stage], more: tuple[Disk, ...] = ()) -> Machi
         Disk(path=path, serial=f"{what}-{number}", read_only=True)
         for number, stage in enumerate(stages)
         if number
-        for what, path in (("image", stage.spec.kernel), ("initrd", stage.spec.initrd))
+        for what, path in zip(("image", "initrd"), stage.spec.direct, strict=True)
     ]
     return dataclasses.replace(stages[0].spec, disks=(*disks, *more), its=False)
 

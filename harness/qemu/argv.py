@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.hyperv.host import DOORBELL_SLOT
 from harness.hyperv.layout import Layout
-from harness.spec import Accel, DiskMode, Feature, MachineSpec
+from harness.spec import Accel, DiskMode, Feature, ImageFormat, MachineSpec
 
 __all__ = ["Lines", "qemu_argv"]
 
@@ -40,7 +40,8 @@ def qemu_argv(
     """The command line that runs `spec` with `program`, talking over `lines`.
 
     `sandbox`: this QEMU was built with seccomp. `clone`: it waits for a saved state, and its RAM is a private
-    copy of the file. Every device is virtio-mmio: the trimmed kernels have no PCI, and Debian's have both.
+    copy of the file. Devices are virtio-mmio: the trimmed kernels have no PCI, and Debian's have both. Those
+    of a machine that starts by its firmware are on PCI.
     """
     share = "off" if clone else "on"
     return (
@@ -59,7 +60,7 @@ def qemu_argv(
         *_socket("console", lines.console),
         *("-serial", "chardev:console"),
         *_shell(spec, lines),
-        *("-device", "virtio-serial-device"),
+        *("-device", _device(spec, "serial")),
         # A port and not a console (hvc0): QEMU drops what a virtconsole says while the host is slow to read,
         # and lets a port wait (hw/char/virtio-console.c, flush_buf()).
         *("-device", "virtserialport,chardev=shell,name=granule"),
@@ -80,7 +81,11 @@ def _boot(spec: MachineSpec) -> tuple[str, ...]:
         # Everything is in RAM already; the vCPUs wait until the host does too.
         monitor_pa = Layout(ram_bytes=spec.memory_mib << 20).monitor_pa
         return ("-S", "-device", f"loader,addr={monitor_pa:#x},cpu-num=0")
-    return ("-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.cmdline)
+    if spec.uefi is not None:
+        strings = (word for text in spec.uefi.oem_strings for word in ("-smbios", f"type=11,value={text}"))
+        return ("-bios", str(spec.uefi.firmware), *strings)
+    kernel, initrd = spec.direct
+    return ("-kernel", str(kernel), "-initrd", str(initrd), "-append", spec.cmdline)
 
 
 def _shell(spec: MachineSpec, lines: Lines) -> tuple[str, str]:
@@ -90,12 +95,17 @@ def _shell(spec: MachineSpec, lines: Lines) -> tuple[str, str]:
     return "-chardev", f"file,id=shell,path=/proc/self/fd/{lines.shell}"
 
 
+def _device(spec: MachineSpec, kind: str) -> str:
+    """A virtio device on the bus that the kernel drives: one that is on a disk may know PCI only."""
+    return f"virtio-{kind}-{'device' if spec.uefi is None else 'pci'}"
+
+
 def _entropy(spec: MachineSpec) -> tuple[str, ...]:
     if spec.exact is not None:
         return ()  # it would come when the host's thread does, and be another each time
     return (
         *("-object", "rng-random,id=entropy,filename=/dev/urandom"),
-        *("-device", "virtio-rng-device,rng=entropy"),
+        *("-device", f"{_device(spec, 'rng')},rng=entropy"),
     )
 
 
@@ -144,7 +154,7 @@ def _disks(spec: MachineSpec, lines: Lines) -> tuple[str, ...]:
     below = lines.below or ((),) * len(spec.disks)
     for number, (disk, descriptor, lower) in enumerate(zip(spec.disks, lines.disks, below, strict=True)):
         if disk.mode is DiskMode.OVERLAY:
-            words += _layers(f"disk{number}", descriptor, lower)
+            words += _layers(f"disk{number}", disk.format, descriptor, lower)
             # By default a full disk of the host's stops the guest; it is to hear of it instead.
             errors = ",werror=report,rerror=report"
         else:
@@ -154,12 +164,12 @@ def _disks(spec: MachineSpec, lines: Lines) -> tuple[str, ...]:
             words += ["-drive", f"if=none,id=disk{number},format=raw,discard=unmap,read-only={read_only},"
                                 f"file=/proc/self/fd/{descriptor}{cache}"]  # fmt: skip
             errors = ""
-        words += ["-device", f"virtio-blk-device,drive=disk{number},serial={disk.serial}{errors}"]
+        words += ["-device", f"{_device(spec, 'blk')},drive=disk{number},serial={disk.serial}{errors}"]
     return tuple(words)
 
 
-def _layers(name: str, top: int, below: tuple[int, ...]) -> list[str]:
-    """The nodes of a disk: read-only ones from the raw image upwards, and the one that is written."""
+def _layers(name: str, base: ImageFormat, top: int, below: tuple[int, ...]) -> list[str]:
+    """The nodes of a disk: read-only ones from the image upwards, and the one that is written."""
     words: list[str] = []
     backing = ""
     # Nothing of it outlives the guest, so that nothing has to reach the host's disk.
@@ -168,7 +178,7 @@ def _layers(name: str, top: int, below: tuple[int, ...]) -> list[str]:
         is_top = depth == len(below)
         node = name if is_top else f"{name}-{depth}"
         access = written if is_top else "read-only=on"
-        driver = "raw" if depth == 0 else "qcow2"
+        driver = (base if depth == 0 else ImageFormat.QCOW2).value
         words += [
             "-blockdev",
             f"driver=file,node-name={node}-file,filename=/proc/self/fd/{descriptor},{access}",
@@ -187,4 +197,6 @@ def _wire(spec: MachineSpec, lines: Lines) -> tuple[str, ...]:
     if lines.wire is not None:
         chardev = _socket("peer", lines.wire)
         network += ",guestfwd=tcp:10.0.2.100:7-chardev:peer"
-    return (*chardev, "-netdev", network, "-device", "virtio-net-device,netdev=wire")
+    # A card on PCI has a ROM by default, whose file a minimal installation of QEMU lacks.
+    rom = ",romfile=" if spec.uefi is not None else ""
+    return (*chardev, "-netdev", network, "-device", f"{_device(spec, 'net')},netdev=wire{rom}")

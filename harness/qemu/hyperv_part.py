@@ -113,8 +113,9 @@ def make_host(
         known = ", ".join(version.label for version in VmbusVersion)
         raise UsageError(f"there is no VMBus {major}.{minor}; there are {known}") from None
     memory = GuestMemory(mmap.mmap(ram, layout.ram_bytes))
+    kernel, initrd = spec.direct
     boot = Boot(
-        kernel=spec.kernel, initrd=spec.initrd, cmdline=spec.cmdline, monitor=spec.hyperv.monitor,
+        kernel=kernel, initrd=initrd, cmdline=spec.cmdline, monitor=spec.hyperv.monitor,
         firmware=spec.hyperv.firmware, vcpus=spec.vcpus, seed=secrets.token_bytes(SEED_BYTES),
     )  # fmt: skip
     place(memory, layout, boot)

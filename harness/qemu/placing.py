@@ -29,11 +29,12 @@ def needed_mib(header: ImageHeader, initrd_bytes: int) -> int:
 
 def refuse_small_memory(spec: MachineSpec) -> None:
     """Raise UsageError where QEMU, or a selector in the kernel, would refuse the guest for want of RAM."""
-    with spec.kernel.open("rb") as file:
+    kernel, initrd = spec.direct
+    with kernel.open("rb") as file:
         header = ImageHeader.parse(file.read(64))
     if header is None:
         return
-    needed = needed_mib(header, spec.initrd.stat().st_size)
+    needed = needed_mib(header, initrd.stat().st_size)
     if spec.memory_mib < needed:
         raise UsageError(
             f"{spec.memory_mib} MiB of guest memory are too few for this kernel: it takes "

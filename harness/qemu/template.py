@@ -79,9 +79,14 @@ def template_key(spec: MachineSpec, qemu: Qemu) -> str:
     Raises InfraError when one of the files cannot be read.
     """
     lines = Lines(ram=0, monitor=0, console=0, shell=0, gdb=0, wire=0, disks=tuple(0 for _ in spec.disks))
-    nameless = replace(spec, kernel=Path("kernel"), initrd=Path("initrd"))
+    loaded: tuple[Path, ...]
+    if spec.uefi is None:
+        loaded, nameless = spec.direct, replace(spec, kernel=Path("kernel"), initrd=Path("initrd"))
+    else:
+        loaded = (spec.uefi.firmware,)
+        nameless = replace(spec, uefi=replace(spec.uefi, firmware=Path("firmware")))
     argv = qemu_argv(nameless, lines, program="qemu", sandbox=qemu.has_sandbox)
-    files = (Path(qemu.program), spec.kernel, spec.initrd)
+    files = (Path(qemu.program), *loaded)
     contents = (*map(_content, files), *(disk.identity or _content(disk.path) for disk in spec.disks))
     parts = (FORMAT, argv, spec.wire, qemu.version, contents)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

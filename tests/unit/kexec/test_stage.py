@@ -23,7 +23,9 @@ def _stage(name: str) -> Any:
         kernel=Path(f"/{name}/Image"), initrd=Path(f"/{name}/initrd"), cmdline=f"console={name}",
         disks=(Disk(path=Path("/ext4"), serial="ext4"),),
     )  # fmt: skip
-    kernel = Kernel(name=name, image=spec.kernel, page_size=PageSize.K4, release="6", sha256="0", origin="o")
+    kernel = Kernel(
+        name=name, image=spec.direct[0], page_size=PageSize.K4, release="6", sha256="0", origin="o"
+    )
     return Stage(cell=SimpleNamespace(), kernel=kernel, spec=spec)  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.determinism.conditions import Conditions
 from harness.determinism.seed import Seed
 from harness.qemu.argv import Lines, qemu_argv
-from harness.spec import Accel, Disk, DiskMode, Feature, Hyperv, MachineSpec, Wire
+from harness.spec import Accel, Disk, DiskMode, Feature, Hyperv, MachineSpec, Uefi, Wire
 
 SPEC = MachineSpec(
     kernel=Path("/k/Image"), initrd=Path("/k/initrd"), cmdline="console=ttyAMA0 arm64.pagesize=16k"
@@ -45,6 +45,24 @@ def test_kvm() -> None:
     assert _option(argv, "-accel") == ["kvm"]
     assert _option(argv, "-machine") == ["virt,gic-version=max,memory-backend=ram"]
     assert _option(argv, "-cpu") == ["host"]
+
+
+def test_uefi() -> None:
+    """Firmware takes the place of a kernel; every device is on PCI; systemd's credentials are whole."""
+    uefi = Uefi(firmware=Path("/f/QEMU_EFI.fd"), oem_strings=("io.systemd.credential:a=b", "c=d=="))
+    disk = Disk(path=Path("/d"), serial="root")
+    spec = MachineSpec(uefi=uefi, disks=(disk,), wire=Wire())
+    argv = qemu_argv(spec, replace(LINES, disks=(20,), wire=21), program="qemu")
+    assert _option(argv, "-bios") == ["/f/QEMU_EFI.fd"]
+    assert _option(argv, "-smbios") == [
+        "type=11,value=io.systemd.credential:a=b", "type=11,value=c=d==",
+    ]  # fmt: skip
+    assert not {"-kernel", "-initrd", "-append"} & set(argv)
+    devices = [device.partition(",")[0] for device in _option(argv, "-device")]
+    assert devices == [
+        "virtio-serial-pci", "virtserialport", "virtio-rng-pci", "virtio-blk-pci", "virtio-net-pci",
+    ]  # fmt: skip
+    assert _option(argv, "-device")[-1].endswith(",romfile=")
 
 
 def test_hyperv() -> None:

@@ -18,7 +18,7 @@ from harness.qemu.probe import Qemu
 from harness.qemu.state import CannotMigrate
 from harness.qemu.template import NoTemplate, Obstacle, Templates, template_key
 from harness.qemu.template_files import write_template
-from harness.spec import Accel, Disk, Hyperv, MachineSpec, Wire
+from harness.spec import Accel, Disk, Hyperv, MachineSpec, Uefi, Wire
 
 MIB = 1 << 20
 
@@ -104,7 +104,7 @@ def test_other_content_has_another_key(spec: MachineSpec, qemu: Qemu, tmp_path: 
 def test_a_moved_file_is_the_same(spec: MachineSpec, qemu: Qemu, tmp_path: Path) -> None:
     """Paths are not part of a key."""
     moved = (tmp_path / "elsewhere").absolute()
-    moved.write_bytes(spec.kernel.read_bytes())
+    moved.write_bytes(spec.direct[0].read_bytes())
     assert template_key(replace(spec, kernel=moved), qemu) == template_key(spec, qemu)
 
 
@@ -113,6 +113,16 @@ def test_an_image_that_is_known_is_not_read(spec: MachineSpec, qemu: Qemu, tmp_p
     known = [Disk(path=tmp_path / "not there", serial="a", identity=name) for name in ("one", "two")]
     first, second = (template_key(replace(spec, disks=(disk,)), qemu) for disk in known)
     assert first != second
+
+
+def test_firmware_is_part_of_a_key(spec: MachineSpec, qemu: Qemu, tmp_path: Path) -> None:
+    """Of a machine that starts by its firmware, the firmware's content counts, and not its path."""
+    keys = []
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"other")):
+        (tmp_path / name).write_bytes(content)
+        uefi = Uefi(firmware=tmp_path / name)
+        keys.append(template_key(MachineSpec(uefi=uefi, disks=spec.disks), qemu))
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_newer_qemu_has_another_key(spec: MachineSpec, qemu: Qemu) -> None:
