@@ -23,6 +23,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     matrix      cells: expand, refuse, run
     kexec       one kernel starts the next; crash dumps
     report      terminal, HTML, JSON, JUnit
+    bench       what a page size or a patch costs: counting, comparing, history
     cli, pytest_plugin, entry
 """
 

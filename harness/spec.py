@@ -256,6 +256,8 @@ class MachineSpec:
     """Under these conditions the run repeats: TCG only, without disks and wire."""
     hyperv: Hyperv | None = None
     """TCG only: the monitor needs EL2 for itself."""
+    plugin: Path | None = None
+    """TCG only: a plugin that QEMU loads, which writes to the descriptor that it is given as `out`."""
 
     @property
     def every_disk(self) -> tuple[Disk, ...]:

@@ -11,13 +11,19 @@ from harness.cache import Cache
 from harness.errors import InfraError
 from harness.paths import data_dir
 
-__all__ = ["AGENT", "KEXEC", "PROBE", "build_programs"]
+__all__ = ["AGENT", "BENCH", "KEXEC", "PROBE", "build_programs"]
 
 AGENT = "granule-agent"
 PROBE = "probe"
 KEXEC = "kexec"
+BENCH = "bench"
 
-SOURCES = {AGENT: ("agent.c",), PROBE: ("probe/*.c",), KEXEC: ("kexec/*.c",)}
+SOURCES = {
+    AGENT: ("agent.c",),
+    PROBE: ("probe/*.c",),
+    KEXEC: ("kexec/*.c",),
+    BENCH: ("bench/*.c", "probe/memory.c", "probe/tap.c"),
+}
 # A segment aligned to less than 64K cannot be mapped by a kernel with 64K pages.
 FLAGS = (
     *("-static", "-O2", "-s", "-std=gnu11", "-Wall", "-Wextra", "-Werror"),
@@ -27,7 +33,7 @@ COMPILE_S = 300
 
 
 def build_programs(toolchain: Toolchain, cache: Cache) -> Path:
-    """The directory in the cache with `granule-agent`, `probe` and `kexec`, compiled unless they are there.
+    """The directory in the cache with the programs of SOURCES, compiled unless they are there.
 
     Raises InfraError with the compiler's words when it fails.
     """

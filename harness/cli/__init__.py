@@ -10,6 +10,7 @@ from types import FrameType
 import click
 
 from harness import __version__
+from harness.cli.bench import bench
 from harness.cli.boot import boot
 from harness.cli.cache import cache
 from harness.cli.combine import combine
@@ -48,7 +49,10 @@ def granule() -> None:
     """Boot real arm64 kernels at 4K, 16K and 64K pages under QEMU, and say what was found."""
 
 
-for _command in (smoke, boot, run, kselftest, kexec, replay, kernels, guests, combine, tables, cache, doctor):
+for _command in (
+    *(smoke, boot, run, kselftest, kexec, replay, bench),
+    *(kernels, guests, combine, tables, cache, doctor),
+):
     granule.add_command(_command)
 
 

@@ -32,6 +32,8 @@ class Lines:
     """With Hyper-V: where vCPUs ask for the host."""
     qtest: int | None = None
     """With Hyper-V: where the host raises interrupts."""
+    plugin: int | None = None
+    """Where the plugin writes, if there is one."""
 
 
 def qemu_argv(
@@ -72,6 +74,7 @@ def qemu_argv(
         *_hyperv(lines),
         *(("-incoming", "defer") if clone else _boot(spec)),
         *(spec.exact.qemu_words if spec.exact is not None else ()),
+        *(("-plugin", f"{spec.plugin},out={lines.plugin}") if spec.plugin is not None else ()),
     )
 
 

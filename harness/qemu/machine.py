@@ -63,6 +63,8 @@ class Machine:
     ) -> None:  # fmt: skip
         self.spec = spec
         self._saved = saved
+        self.plugin_output: int | None = None
+        """Descriptor of the file that the spec's plugin writes to, until the machine is closed."""
         self.hyperv: GuestHost | None = None
         """The host's side of VMBus, on a machine that is Hyper-V to its kernel."""
         self._cleanup = contextlib.ExitStack()
@@ -107,6 +109,9 @@ class Machine:
                 # Registered before QEMU, and so released after it: all that it wrote is there.
                 self._cleanup.callback(self.exact.close)
                 numbers["shell"] = self.exact.output
+            if spec.plugin is not None:
+                self.plugin_output = numbers["plugin"] = os.memfd_create("granule-plugin", os.MFD_CLOEXEC)
+                self._cleanup.callback(os.close, self.plugin_output)
             lines = Lines(ram=self._ram, disks=self._disks, below=below, **numbers)
             argv = qemu_argv(
                 spec, lines, program=qemu.program, sandbox=qemu.has_sandbox, clone=saved is not None

@@ -27,6 +27,7 @@ LAYERS = (
     {"matrix"},
     {"kexec"},
     {"report", "tables"},
+    {"bench"},
     {"doctor", "cli", "pytest_plugin"},
     {"entry"},
 )
