@@ -74,20 +74,20 @@ def how_sure(comparison: Comparison, difference: Difference) -> str:
 
 def print_result(result: Result, console: Console) -> None:
     """One result by itself."""
-    console.print(result.title, style="bold")
+    console.print(safe(result.title), style="bold")
     console.print(what_it_is(result.clock))
     rows = []
     for name in result.names:
         row = result.row(name)
         if row is not None:
             sure = row.no_number or ("exact" if result.verified else "")
-            rows.append((name, f"{number(result.value(name))}", f"per {row.samples.unit}", safe(sure)))
+            rows.append((safe(name), number(result.value(name)), safe(f"per {row.samples.unit}"), safe(sure)))
     _print_table(("benchmark", result.clock.unit, "", ""), rows, console)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """One comparison: what else differs first, then benchmark by benchmark."""
-    console.print(comparison.title, style="bold")
+    console.print(safe(comparison.title), style="bold")
     for line in comparison.headlines:
         console.print(f"NOTE: {safe(line)}", soft_wrap=True)
     console.print(what_it_is(comparison.base.clock))
@@ -97,7 +97,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(f"Noise floor of the base: {comparison.noise_percent:.1f} %.")
     rows = [
         (
-            one.name,
+            safe(one.name),
             number(one.base),
             number(one.other),
             signed(one.more),
@@ -113,7 +113,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def print_reasons(reasons: Reasons, comparison: Comparison, console: Console) -> None:
     """A benchmark's gainers and losers."""
-    console.print(f"{reasons.name}, by function ({comparison.title}), for one operation", style="bold")
+    heading = f"{reasons.name}, by function ({comparison.title}), for one operation"
+    console.print(safe(heading), style="bold")
     rows = [_part(part) for part in reasons.shown]
     if reasons.rest:
         rows.append((f"({len(reasons.functions) - len(reasons.shown)} others)", "", "", signed(reasons.rest)))
