@@ -141,6 +141,8 @@ def _headlines(base: Result, other: Result) -> Iterator[str]:
     ):
         if one != two:
             yield f"different {what}: {one or 'not known'}, {two or 'not known'}"
+    if base.names != other.names:
+        yield "different sets of benchmarks: what ran before leaves the allocator in another state"
     for result in (base, other):
         if not result.first:
             yield f"{result.title}: the program could not run ahead of all else on its CPU (it needs root)"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Final
 
+from harness.bench.guest_output import Samples
 from harness.bench.opcode import Kind
 from harness.bench.profile import Profile
 from harness.bench.result import Result
@@ -43,8 +45,8 @@ class Reasons:
     other_total: float
     functions: tuple[Part, ...]
     """All that differ, user space as one of them, the largest difference first."""
-    kinds: tuple[Part, ...]
-    """Kinds of instructions that cost more than their count says."""
+    beside: tuple[Part, ...]
+    """What costs more than its count says: kinds of instructions, page faults, page tables."""
 
     @property
     def shown(self) -> tuple[Part, ...]:
@@ -59,32 +61,37 @@ class Reasons:
 
 def reasons_for(base: Result, other: Result, name: str) -> Reasons | None:
     """What a benchmark's difference is made of; None where functions were not counted in both."""
-    rows = (base.row(name), other.row(name))
-    if rows[0] is None or rows[1] is None or rows[0].profile is None or rows[1].profile is None:
+    one, two = _counted(base, name), _counted(other, name)
+    if one is None or two is None:
         return None
-    profiles = tuple(
-        _of_one(row.profile, row.samples.times) for row in rows if row is not None and row.profile
-    )
-    kinds = tuple(
-        {
-            kind: row.profile.kinds.get(kind, 0) / row.samples.times
-            for kind in Kind
-        }
-        for row in rows
-        if row is not None and row.profile
-    )  # fmt: skip
-    parts = sorted(_parts(*profiles), key=lambda part: (-abs(part.more), part.name))
+    functions = _parts(_by_function(*one), _by_function(*two))
+    parts = sorted(functions, key=lambda part: (-abs(part.more), part.name))
     return Reasons(
         name=name,
-        base_total=sum(profiles[0].values()),
-        other_total=sum(profiles[1].values()),
+        base_total=one[1].total / one[0].times,
+        other_total=two[1].total / two[0].times,
         functions=tuple(part for part in parts if part.more),
-        kinds=tuple(Part(name=kind.value, base=kinds[0][kind], other=kinds[1][kind]) for kind in Kind),
+        beside=tuple(part for part in _parts(_beside(*one), _beside(*two)) if part.base or part.other),
     )
 
 
-def _of_one(profile: Profile, times: int) -> dict[str, float]:
-    return {name: count / times for name, count in {**profile.functions, USER: profile.user}.items()}
+def _counted(result: Result, name: str) -> tuple[Samples, Profile] | None:
+    row = result.row(name)
+    return None if row is None or row.profile is None else (row.samples, row.profile)
+
+
+def _by_function(samples: Samples, profile: Profile) -> dict[str, float]:
+    counts = {**profile.functions, USER: profile.user}
+    return {name: count / samples.times for name, count in counts.items()}
+
+
+def _beside(samples: Samples, profile: Profile) -> dict[str, float]:
+    found = {f"{kind.value} (kernel)": profile.kinds.get(kind, 0) / samples.times for kind in Kind}
+    chosen = samples.ticks.index(median_low(samples.ticks))
+    found["page faults (process)"] = samples.faults[chosen] / samples.times
+    # Of a sample, however often it does its work: tables are made once.
+    found["page tables, KiB"] = float(samples.table_kib[chosen])
+    return found
 
 
 def _parts(base: Mapping[str, float], other: Mapping[str, float]) -> Iterator[Part]:

@@ -122,7 +122,7 @@ def print_reasons(reasons: Reasons, comparison: Comparison, console: Console) ->
         ("total", number(reasons.base_total), number(reasons.other_total),
          signed(reasons.other_total - reasons.base_total))
     )  # fmt: skip
-    rows += [_part(part) for part in reasons.kinds if part.base or part.other]
+    rows += [_part(part) for part in reasons.beside]
     _print_table(("function", comparison.base.title, comparison.other.title, "more"), rows, console)
 
 

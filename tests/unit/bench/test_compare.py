@@ -80,6 +80,7 @@ def test_only_one_has_it(row: MakeRow, result: MakeResult) -> None:
         ("fork", "it was not run"),
         ("dup", ""),
     ]
+    assert any("different sets" in line for line in found.headlines)
 
 
 def test_threshold(row: MakeRow, result: MakeResult) -> None:
@@ -116,6 +117,20 @@ def test_reasons(row: MakeRow, result: MakeResult) -> None:
     ]
     assert sum(part.more for part in reasons.functions) == reasons.other_total - reasons.base_total == 88
     assert compare(base, other).differences[0].more == 88
+
+
+def test_beside(row: MakeRow, result: MakeResult) -> None:
+    """Faults are those of the sample that is the number, for one operation; tables those of all of it."""
+    rows = [
+        row("fork", (10, 30, 20), times=2, faults=(2, 8, 6), table_kib=(0, 0, size), profile=Profile(user=1))
+        for size in (128, 64)
+    ]
+    reasons = reasons_for(result(rows[0]), result(rows[1]), "fork")
+    assert reasons is not None
+    assert [(part.name, part.base, part.other) for part in reasons.beside] == [
+        ("page faults (process)", 3, 3),
+        ("page tables, KiB", 128, 64),
+    ]
 
 
 def test_no_reasons(row: MakeRow, result: MakeResult) -> None:
