@@ -65,7 +65,11 @@ _TOOLS = (
     _Tool(program="debugfs", package="e2fsprogs", purpose="reading them back"),
     _Tool(program="mkfs.xfs", package="xfsprogs", purpose="disks for the check of storvsc"),
     _Tool(program="xfs_repair", package="xfsprogs", purpose="judging them"),
-    _Tool(program="gcc", package="gcc", purpose="the programs that a kernel build runs on this host"),
+    _Tool(
+        program="gcc",
+        package="gcc",
+        purpose="what a kernel build runs on this host; QEMU's plugin of `granule bench`",
+    ),
     _Tool(program="make", package="make", purpose="building kernels"),
     _Tool(program="flex", package="flex", purpose="building kernels"),
     _Tool(program="bison", package="bison", purpose="building kernels"),

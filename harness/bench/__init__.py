@@ -6,6 +6,7 @@
     profile        those counts by function of the kernel
     result         all that was measured of one kernel at one page size, and its JSON
     files          what goes into a guest, and the plugin, made and kept in the cache
+    agree          two runs and the plugin's counts: what all of them say
     measure, run   a guest, measured twice; many of them
     hardware       the same program's results from a machine of its own
     statistics     medians, intervals, permutation test

@@ -38,6 +38,10 @@ class Interval:
         """Instructions of the kernel."""
         return int(self.entries["count"].sum())
 
+    def executed(self, va: int) -> int:
+        """How often the kernel's instruction at an address ran."""
+        return int(self.entries["count"][self.entries["va"] == np.uint64(va)].sum())
+
     @property
     def total(self) -> int:
         """All of them; one that faults and is repeated counts twice."""

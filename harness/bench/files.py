@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.build.ext4 import make_image
 from harness.build.programs import BENCH, build_programs
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
+from harness.errors import ToolMissing
 from harness.paths import data_dir
 
 __all__ = ["GuestFiles", "build_plugin", "guest_files"]
@@ -69,6 +71,8 @@ def build_plugin(cache: Cache) -> Path:
     digest = hashlib.sha256(repr((HOST_CC, FLAGS, [path.read_bytes() for path in sources])).encode())
 
     def build(directory: Path) -> None:
+        if shutil.which(HOST_CC) is None:
+            raise ToolMissing(HOST_CC, package="gcc")
         programs = tuple(str(path) for path in sources if path.suffix == ".c")
         target = directory / "count.so"
         run_tool(

@@ -15,13 +15,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median_low
 from typing import Final
 
-from harness.bench.counts import Interval, read_intervals
+from harness.bench.agree import agreed_rows
 from harness.bench.files import GuestFiles
-from harness.bench.guest_output import GuestOutput, Outcome, Samples, parse_output
-from harness.bench.profile import profile_of
+from harness.bench.guest_output import GuestOutput, parse_output
 from harness.bench.result import Clock, Result, Row
 from harness.deadline import Deadline
 from harness.errors import GuestGone, InfraError, UsageError
@@ -46,8 +44,6 @@ CLOCK_HZ: Final = 1_000_000_000
 PLUGIN_BYTES_LIMIT: Final = 2 << 30
 OUTPUT_BYTES_LIMIT: Final = 16 << 20
 BENCH_S: Final = 3600.0
-# Instructions between the marks that lie outside of the two reads: those that make the reads.
-OUTSIDE: Final = 2
 PROGRAM: Final = "/root/bench"
 
 
@@ -179,65 +175,15 @@ def joined(guest: Guest, bench: Bench, first: Seen, second: Seen | None = None) 
         made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         first=output.first,
         verified=second is not None,
-        rows=_rows(output, second, _symbols(running) if second is not None and second.counts else None),
+        rows=_rows(first, second, running),
     )
 
 
-def _rows(output: GuestOutput, second: Seen | None, symbols: SymbolTable | None) -> tuple[Row, ...]:
+def _rows(first: Seen, second: Seen | None, kernel: Kernel) -> tuple[Row, ...]:
     if second is None:
-        return tuple(Row(samples=samples) for samples in output.benchmarks)
-    again = {samples.name: samples for samples in second.output.benchmarks}
-    intervals = _by_benchmark(second)
-    rows = []
-    for samples in output.benchmarks:
-        row = Row(samples=samples, varied=_difference(samples, again.get(samples.name)))
-        watched = intervals.get(samples.name)
-        if watched and not row.no_number:
-            chosen = samples.ticks.index(median_low(samples.ticks))
-            row = replace(row, profile=profile_of(watched[chosen], symbols))
-            row = replace(row, varied=_disagreement(row, samples.ticks[chosen]))
-        rows.append(row)
-    return tuple(rows)
-
-
-def _difference(first: Samples, second: Samples | None) -> str:
-    if second is None:
-        return "the second run does not have it"
-    if first == second:
-        return ""
-    if first.outcome is not Outcome.OK or second.outcome is not Outcome.OK:
-        return f"{first.outcome.value} {first.reason}, then {second.outcome.value} {second.reason}"
-    pairs = zip(first.ticks, second.ticks, strict=False)
-    return next((f"{one} then {other}" for one, other in pairs if one != other), "in faults or page tables")
-
-
-def _by_benchmark(seen: Seen) -> dict[str, list[Interval]]:
-    """The plugin's samples by benchmark; raises InfraError where it did not see as many as the guest took."""
-    intervals = list(read_intervals(seen.counts))
-    taken = sum(len(samples.ticks) for samples in seen.output.benchmarks)
-    if intervals and len(intervals) != taken:
-        raise InfraError(f"the plugin saw {len(intervals)} samples, and the guest took {taken}")
-    found: dict[str, list[Interval]] = {}
-    at = 0
-    for samples in seen.output.benchmarks:
-        found[samples.name] = intervals[at : at + len(samples.ticks)]
-        at += len(samples.ticks)
-    return found
-
-
-def _disagreement(row: Row, ticks: int) -> str:
-    """How the counter and the plugin disagree; empty where they do not.
-
-    The plugin sees an instruction that is executed after its fault a second time, and the counter sees time
-    that passes while the guest is idle.
-    """
-    profile = row.profile
-    if profile is None:
-        return ""
-    more = profile.total - ticks - OUTSIDE
-    if 0 <= more <= profile.aborts:
-        return ""
-    return f"the counter says {ticks}, and {profile.total - OUTSIDE} instructions were executed"
+        return tuple(Row(samples=samples) for samples in first.output.benchmarks)
+    symbols = _symbols(kernel) if second.counts else None
+    return agreed_rows(first.output, second.output, second.counts, symbols)
 
 
 def _symbols(kernel: Kernel) -> SymbolTable | None:

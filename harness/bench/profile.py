@@ -11,7 +11,7 @@ from harness.bench.counts import Interval
 from harness.bench.opcode import Kind, kinds_of
 from harness.linux.kallsyms import SymbolTable
 
-__all__ = ["NO_NAME", "Profile", "profile_of"]
+__all__ = ["ABORT", "NO_NAME", "Profile", "profile_of"]
 
 NO_NAME: Final = "(no symbol: a module)"
 ABORT: Final = "do_mem_abort"

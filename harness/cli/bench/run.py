@@ -25,6 +25,7 @@ from harness.cli.options import Setting, leave_out, machine_options, parse_words
 from harness.cli.progress import KernelProgress
 from harness.determinism.conditions import Conditions
 from harness.errors import ExitStatus, InfraError, UsageError
+from harness.kernels.kernel import Kernel
 from harness.matrix.cell import Cell, Request
 from harness.matrix.matrix import default_jobs
 from harness.matrix.plan import plan
@@ -36,7 +37,7 @@ from harness.smoke.check import BASE_MEMORY_MIB
 from harness.smoke.page_size import page_size
 from harness.spec import Accel, PageSize
 
-__all__ = ["bench", "show", "write_report"]
+__all__ = ["bench", "pairs_of", "show", "write_report"]
 
 WHY = ("fork", "munmap")
 ROUNDS = 3
@@ -148,7 +149,7 @@ def _measure(options: dict[str, Any]) -> int:
     first = _guests(request, setting, files, options, err)
     others = parse_words(options["vs"])
     second = _guests(replace(request, kernels=others), setting, files, options, err) if others else ()
-    pairs = _pairs(first, second)
+    pairs = pairs_of(first, second)
     progress.close()
     results = measure_all(
         Plan(guests=(*first, *second), plugin=plugin, rounds=options["rounds"]),
@@ -196,14 +197,14 @@ def _guests(
     )
 
 
-def _kernel(cell: Cell, setting: Setting) -> Any:
+def _kernel(cell: Cell, setting: Setting) -> Kernel:
     named = cell.kernel in setting.store.catalogue.names
     kernel = setting.store.get(cell.kernel, beside=None if named else setting.beside)
     setting.bench.guest.prepare(kernel.running(cell.page_size))
     return kernel
 
 
-def _pairs(first: tuple[Guest, ...], second: tuple[Guest, ...]) -> tuple[tuple[int, int], ...]:
+def pairs_of(first: tuple[Guest, ...], second: tuple[Guest, ...]) -> tuple[tuple[int, int], ...]:
     """Which result is held against which, by number; raises UsageError where --vs has no counterpart."""
     if not second:
         return tuple((0, other) for other in range(1, len(first)))

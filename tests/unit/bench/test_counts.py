@@ -12,19 +12,14 @@ from harness.bench.profile import NO_NAME, profile_of
 from harness.errors import InfraError
 from harness.linux.kallsyms import SymbolTable
 
-TEXT = 0xFFFF_8000_8000_0000
-NOP = 0xD503_201F
+from .plugin_file import NOP, TEXT, interval
+
 TLBI_VMALLE1IS = 0xD508_831F
-
-
-def _interval(user: int, *entries: tuple[int, int, int]) -> bytes:
-    head = struct.pack("<8sQQ", b"granules", user, len(entries))
-    return head + b"".join(struct.pack("<QQII", va, count, opcode, 0) for va, count, opcode in entries)
 
 
 def test_two_samples() -> None:
     """Samples come in order, each with what it counted."""
-    data = _interval(5, (TEXT, 3, NOP), (TEXT + 4, 4, NOP)) + _interval(6)
+    data = interval(5, (TEXT, 3, NOP), (TEXT + 4, 4, NOP)) + interval(6)
     first, second = read_intervals(data)
     assert (first.user, first.kernel, first.total) == (5, 7, 12)
     assert (second.user, second.kernel) == (6, 0)
@@ -34,7 +29,7 @@ def test_two_samples() -> None:
 def test_cut(cut: int) -> None:
     """A file that ends too soon is an error of ours, and no smaller count."""
     with pytest.raises(InfraError, match="end within"):
-        list(read_intervals(_interval(5, (TEXT, 3, NOP))[:-cut]))
+        list(read_intervals(interval(5, (TEXT, 3, NOP))[:-cut]))
 
 
 def test_damaged() -> None:
@@ -47,7 +42,7 @@ def test_damaged() -> None:
 def test_by_function() -> None:
     """Instructions are counted by the symbol they lie in, aborts by the entry to their handler."""
     table = SymbolTable([(TEXT, "_text"), (TEXT + 0x100, "do_mem_abort"), (TEXT + 0x200, "_end")])
-    data = _interval(
+    data = interval(
         9,
         (TEXT + 4, 2, NOP),
         (TEXT + 8, 3, TLBI_VMALLE1IS),

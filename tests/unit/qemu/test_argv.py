@@ -152,6 +152,13 @@ def test_a_run_that_repeats() -> None:
     assert argv == qemu_argv(exact, LINES, program="qemu")
 
 
+def test_a_plugin() -> None:
+    """A plugin is loaded and told where to write."""
+    argv = qemu_argv(replace(SPEC, plugin=Path("/p/count.so")), replace(LINES, plugin=22), program="qemu")
+    assert _option(argv, "-plugin") == ["/p/count.so,out=22"]
+    assert "-plugin" not in qemu_argv(SPEC, LINES, program="qemu")
+
+
 def test_features_are_properties_of_the_machine() -> None:
     """EL2 and tag memory are there when asked for, and not otherwise."""
     plain = qemu_argv(SPEC, LINES, program="qemu")
