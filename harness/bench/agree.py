@@ -28,8 +28,8 @@ def agreed_rows(
 ) -> tuple[Row, ...]:
     """The first run's rows; each that the second run or its plugin does not bear out says how they differ.
 
-    `counts`: what the plugin wrote in the second run, or nothing. Raises InfraError where it is damaged or has
-    not the samples that the guest took.
+    `counts`: what the plugin wrote in the second run, or nothing. Raises InfraError where it is damaged, or
+    has not the samples that the guest took.
     """
     again = {samples.name: samples for samples in second.benchmarks}
     intervals = _by_benchmark(second, counts)
