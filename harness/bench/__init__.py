@@ -12,7 +12,7 @@
     statistics     medians, intervals, permutation test
     compare        two results side by side
     reasons        where the instructions went: the functions that gained and lost
-    shape          the page tables that one area takes
+    shape, held    the page tables of the large area: as they are due, as they are found
     history        results over nights
     text           the tables on a terminal
     picture, page  the report as a web page

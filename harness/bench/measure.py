@@ -20,7 +20,9 @@ from typing import Final
 from harness.bench.agree import agreed_rows
 from harness.bench.files import GuestFiles
 from harness.bench.guest_output import GuestOutput, parse_output
+from harness.bench.held import held_shape
 from harness.bench.result import Clock, Result, Row
+from harness.bench.shape import Shape
 from harness.deadline import Deadline
 from harness.errors import GuestGone, InfraError, UsageError
 from harness.kernels.kernel import Kernel
@@ -70,6 +72,8 @@ class Seen:
     cmdline: str
     counts: bytes = b""
     """What the plugin wrote, if there was one."""
+    shape: Shape | None = None
+    """Of the large area, where it was looked at."""
 
 
 def run_guest(guest: Guest, bench: Bench, plugin: Path | None = None) -> Seen:
@@ -106,6 +110,7 @@ def run_guest(guest: Guest, bench: Bench, plugin: Path | None = None) -> Seen:
             cpu=spec.cpu,
             cmdline=spec.cmdline,
             counts=_counts(machine),
+            shape=_shape(machine, output) if cell.exact is not None and plugin is None else None,
         )
 
 
@@ -139,6 +144,10 @@ def _command(guest: Guest) -> str:
     words += ["--bytes", str(guest.large_bytes)] if guest.large_bytes is not None else []
     names = " ".join(guest.names)
     return f"{' '.join(words)} $(grep -q ' /mnt/ext4 ' /proc/mounts && echo --ext4 /mnt/ext4) {names}"
+
+
+def _shape(machine: Machine, output: GuestOutput) -> Shape | None:
+    return held_shape(machine, PROGRAM, output.page_size, output.large_bytes)
 
 
 def _counts(machine: Machine) -> bytes:
@@ -176,6 +185,7 @@ def joined(guest: Guest, bench: Bench, first: Seen, second: Seen | None = None) 
         first=output.first,
         verified=second is not None,
         rows=_rows(first, second, running),
+        shape=first.shape,
     )
 
 

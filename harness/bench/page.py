@@ -15,7 +15,7 @@ from harness.bench.compare import Comparison
 from harness.bench.picture import render_picture
 from harness.bench.reasons import Reasons, reasons_for
 from harness.bench.result import Result
-from harness.bench.shape import Shape, shape_of
+from harness.bench.shape import Shape
 from harness.bench.text import how_sure, number, percent, signed, what_it_is
 from harness.report.wording import safe
 
@@ -29,7 +29,8 @@ class _Section:
     comparison: Comparison
     drawing: Markup
     reasons: tuple[Reasons, ...]
-    shapes: tuple[Shape, Shape] | None
+    shapes: tuple[Shape, ...]
+    """Of the large area on both sides, where they were found and differ."""
 
 
 def render_page(results: tuple[Result, ...], comparisons: tuple[Comparison, ...]) -> str:
@@ -40,15 +41,13 @@ def render_page(results: tuple[Result, ...], comparisons: tuple[Comparison, ...]
 def _section(comparison: Comparison) -> _Section:
     base, other = comparison.base, comparison.other
     found = (reasons_for(base, other, one.name) for one in comparison.differences)
-    shapes = None
-    if base.page_size is not other.page_size:
-        shapes = (shape_of(base.page_size, base.large_bytes), shape_of(other.page_size, other.large_bytes))
+    shapes = tuple(result.shape for result in (base, other) if result.shape is not None)
     return _Section(
         comparison=comparison,
         # The drawing's text was escaped as it was made: it is XML.
         drawing=Markup(render_picture(comparison)),  # noqa: S704
         reasons=tuple(reasons for reasons in found if reasons is not None and reasons.functions),
-        shapes=shapes,
+        shapes=shapes if len(shapes) == 2 and shapes[0] != shapes[1] else (),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from harness.bench.guest_output import EMPTY, Outcome, Samples, samples_of
 from harness.bench.opcode import Kind
 from harness.bench.profile import Profile
+from harness.bench.shape import Shape
 from harness.errors import UsageError
 from harness.spec import PageSize
 
@@ -93,6 +94,8 @@ class Result:
     verified: bool = False
     """Every number was measured in two runs that agree."""
     rows: tuple[Row, ...] = ()
+    shape: Shape | None = None
+    """Of the large area's page tables, as they were found in the guest; None: nobody looked."""
 
     @property
     def title(self) -> str:
@@ -181,6 +184,15 @@ def _to_json(result: Result) -> dict[str, Any]:
         "clock": result.clock.value,
         "config": dict(result.config),
         "rows": [_row_to_json(result, row) for row in result.rows],
+        "shape": None if result.shape is None else _shape_to_json(result.shape),
+    }
+
+
+def _shape_to_json(shape: Shape) -> dict[str, Any]:
+    return {
+        "leaves": {str(level): count for level, count in shape.leaves.items()},
+        "tables": {str(level): count for level, count in shape.tables.items()},
+        "contiguous": shape.contiguous,
     }
 
 
@@ -231,6 +243,7 @@ def _from_json(document: object, where: str) -> Result:
         clock=clocks[clock],
         config={str(name): str(value) for name, value in config.items()},
         rows=tuple(_row_from_json(row, where) for row in rows),
+        shape=_shape_from_json(document.get("shape"), page_size, document["large_bytes"], where),
     )
 
 
@@ -260,14 +273,34 @@ def _profile_from_json(document: object, where: str) -> Profile | None:
     )
 
 
+def _shape_from_json(document: object, page_size: PageSize, area_bytes: int, where: str) -> Shape | None:
+    if document is None:
+        return None
+    if not isinstance(document, dict):
+        raise UsageError(f"{where}: a shape is no object")
+    by_level = []
+    for name in ("leaves", "tables"):
+        found = _object(document, name, where)
+        if any(level not in ("0", "1", "2", "3") for level, _ in found):
+            raise UsageError(f"{where}: '{name}' of a shape has a level that is none")
+        by_level.append({int(level): _count(count, where) for level, count in found})
+    return Shape(
+        page_size=page_size,
+        area_bytes=area_bytes,
+        leaves=by_level[0],
+        tables=by_level[1],
+        contiguous=_count(document.get("contiguous"), where),
+    )
+
+
 def _object(document: dict[str, Any], name: str, where: str) -> tuple[tuple[str, object], ...]:
     found = document.get(name)
     if not isinstance(found, dict):
-        raise UsageError(f"{where}: '{name}' of a profile is no object")
+        raise UsageError(f"{where}: '{name}' is no object")
     return tuple(found.items())
 
 
 def _count(found: object, where: str) -> int:
     if not isinstance(found, int) or found < 0:
-        raise UsageError(f"{where}: a profile holds {str(found)[:40]!r} where a count is wanted")
+        raise UsageError(f"{where}: {str(found)[:40]!r} stands where a count is wanted")
     return found

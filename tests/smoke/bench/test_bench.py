@@ -11,10 +11,12 @@ from click.testing import CliRunner
 from harness.bench.compare import Comparison, compare
 from harness.bench.files import build_plugin, guest_files
 from harness.bench.guest_output import EMPTY, Outcome
+from harness.bench.held import HELD_VA
 from harness.bench.measure import KERNEL_WORDS, Guest, run_guest
 from harness.bench.reasons import reasons_for
 from harness.bench.result import Result, load_results
 from harness.bench.run import Plan, measure_all
+from harness.bench.shape import due_shape
 from harness.cli.bench import bench as bench_command
 from harness.determinism.conditions import Conditions
 from harness.kernels.kernel import Kernel
@@ -65,6 +67,7 @@ def test_three_runs_count_the_same(granule_bench: Bench, granule_kernels: Kernel
     assert reasons.keys() <= allowed, reasons
     again = {one.name: one for one in run_guest(guest, granule_bench).output.benchmarks}
     assert again == {row.samples.name: row.samples for row in result.rows}
+    assert result.shape == due_shape(result.page_size, HELD_VA, result.large_bytes)
     # The plugin saw what the counter counted, but for instructions that were repeated after a fault.
     for row in result.rows:
         if row.samples.outcome is Outcome.OK:

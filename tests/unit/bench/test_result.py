@@ -11,7 +11,9 @@ from harness.bench.guest_output import EMPTY, Outcome
 from harness.bench.opcode import Kind
 from harness.bench.profile import Profile
 from harness.bench.result import Clock, Result, load_results, render_results
+from harness.bench.shape import due_shape
 from harness.errors import UsageError
+from harness.spec import PageSize
 
 from .conftest import MakeResult, MakeRow
 
@@ -26,6 +28,7 @@ def measured(row: MakeRow, result: MakeResult) -> Result:
         row("thp", (), outcome=Outcome.SKIP, reason="too small"),
         row("bad", (5,), outcome=Outcome.FAIL, reason="a page is wrong"),
         row("loose", (5,), varied="5 then 6"),
+        shape=due_shape(PageSize.K4, 1 << 33, 64 << 20),
     )
 
 
@@ -64,6 +67,7 @@ def test_there_and_back(measured: Result, tmp_path: Path) -> None:
         (("rows", {}), "rows"),
         (("rows", [3]), "row"),
         (("verified", "yes"), "'verified'"),
+        (("shape", {"leaves": {}, "tables": {"9": 1}, "contiguous": 0}), "level"),
     ],
 )
 def test_refused(measured: Result, tmp_path: Path, change: tuple[str, object], words: str) -> None:
