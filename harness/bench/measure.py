@@ -164,7 +164,7 @@ def joined(guest: Guest, bench: Bench, first: Seen, second: Seen | None = None) 
     output, config = first.output, _config(running)
     exact = cell.exact is not None
     return Result(
-        label=cell.kernel.rstrip("/").rpartition("/")[2],
+        label=guest.kernel.name,
         page_size=cell.page_size,
         clock=Clock.INSTRUCTIONS if exact else Clock.TIME,
         clock_hz=output.clock_hz,

@@ -6,6 +6,7 @@ May import harness.bench, harness.errors, harness.spec and the standard library.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -20,7 +21,7 @@ from harness.bench.shape import Shape
 from harness.errors import UsageError
 from harness.spec import PageSize
 
-__all__ = ["HARDWARE", "SCHEMA", "Clock", "Result", "Row", "load_results", "render_results"]
+__all__ = ["HARDWARE", "SCHEMA", "Clock", "Result", "Row", "load_results", "render_results", "told_apart"]
 
 SCHEMA: Final = "granule-bench"
 SCHEMA_VERSION: Final = 1
@@ -131,9 +132,16 @@ class Result:
         row = self.row(EMPTY)
         return median_low(row.samples.ticks) if row is not None and row.samples.ticks else 0
 
-    def renamed(self, label: str) -> Result:
-        """The same under another label."""
-        return replace(self, label=label)
+
+def told_apart(results: tuple[Result, ...]) -> tuple[Result, ...]:
+    """The results; kernels of one name get the beginning of their Image's hash."""
+    counts = Counter(result.title for result in results)
+    return tuple(
+        replace(result, label=f"{result.label} {result.kernel_sha256[:8]}")
+        if counts[result.title] > 1
+        else result
+        for result in results
+    )
 
 
 def render_results(results: tuple[Result, ...]) -> str:

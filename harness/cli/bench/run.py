@@ -18,7 +18,7 @@ from harness.bench.history import append_history
 from harness.bench.measure import KERNEL_WORDS, Guest
 from harness.bench.page import render_page
 from harness.bench.reasons import reasons_for
-from harness.bench.result import Clock, Result, render_results
+from harness.bench.result import Clock, Result, render_results, told_apart
 from harness.bench.run import Plan, measure_all
 from harness.bench.text import print_comparison, print_reasons, print_result
 from harness.cli.options import Setting, leave_out, machine_options, parse_words
@@ -157,6 +157,7 @@ def _measure(options: dict[str, Any]) -> int:
         jobs=options["jobs"] or default_jobs(),
         say=lambda line: err.print(f"granule: {line}", soft_wrap=True),
     )
+    results = told_apart(results)
     comparisons = tuple(compare(results[one], results[other]) for one, other in pairs)
     write_report(options["report"], results, comparisons, err)
     if options["history"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from harness.bench.guest_output import EMPTY, Outcome
 from harness.bench.opcode import Kind
 from harness.bench.profile import Profile
-from harness.bench.result import Clock, Result, load_results, render_results
+from harness.bench.result import Clock, Result, load_results, render_results, told_apart
 from harness.bench.shape import due_shape
 from harness.errors import UsageError
 from harness.spec import PageSize
@@ -53,8 +54,19 @@ def test_time(row: MakeRow, result: MakeResult) -> None:
 def test_there_and_back(measured: Result, tmp_path: Path) -> None:
     """A file holds all that a result has."""
     path = tmp_path / "bench.json"
-    path.write_text(render_results((measured, measured.renamed("other"))))
-    assert load_results(path) == (measured, measured.renamed("other"))
+    path.write_text(render_results((measured, replace(measured, label="other"))))
+    assert load_results(path) == (measured, replace(measured, label="other"))
+
+
+def test_kernels_of_one_name(measured: Result) -> None:
+    """Two Images of one name are told by their hashes; others keep their names."""
+    other = replace(measured, kernel_sha256="cc" * 32)
+    third = replace(measured, label="third")
+    assert [one.title for one in told_apart((measured, other, third))] == [
+        "k bb 4K",
+        "k cccccccc 4K",
+        "third 4K",
+    ]
 
 
 @pytest.mark.parametrize(
