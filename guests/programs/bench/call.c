@@ -33,14 +33,19 @@ static void ask_pid(size_t times)
 		right += syscall(SYS_getpid) == self;
 }
 
+static bool is_before(const struct timespec *time, const struct timespec *other)
+{
+	return time->tv_sec < other->tv_sec ||
+	       (time->tv_sec == other->tv_sec && time->tv_nsec < other->tv_nsec);
+}
+
 /* Through the vDSO. */
 static void ask_time(size_t times)
 {
 	struct timespec time;
 
 	for (size_t i = 0; i < times; i++) {
-		right += !clock_gettime(CLOCK_MONOTONIC, &time) &&
-			 (time.tv_sec > last.tv_sec || (time.tv_sec == last.tv_sec && time.tv_nsec >= last.tv_nsec));
+		right += !clock_gettime(CLOCK_MONOTONIC, &time) && !is_before(&time, &last);
 		last = time;
 	}
 }

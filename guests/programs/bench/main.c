@@ -11,37 +11,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "../probe/memory.h"
 #include "bench.h"
 #include "measure.h"
+#include "run.h"
 
-enum { FORMAT = 1, SAMPLES = 9, SAMPLES_LIMIT = 10000, WARM_UPS = 3 };
+enum { FORMAT = 1, SAMPLES = 9 };
 #define LARGE_LIMIT (1UL << 30)
 #define SMALL_BYTES (4UL << 20)
-/* A turn of the wait that took that much longer than the quickest one saw an interrupt. */
-#define INTERRUPT_TICKS 300
 
 struct setting setting;
+static struct sampling sampling = { .samples = SAMPLES };
 
 static const struct bench *const families[] = {
 	empty_benches,	 memory_benches, fault_benches, process_benches, message_benches,
 	call_benches,	 file_benches,	 swap_benches,	build_benches,
 };
 #define FAMILIES (sizeof(families) / sizeof(families[0]))
-
-static size_t samples = SAMPLES;
-static bool after_tick;
-
-struct sample {
-	uint64_t ticks;
-	long faults;	     /* of this process, minor and major */
-	long long table_kib; /* in page tables: more than before, or all of a new child's */
-};
-static struct sample taken[SAMPLES_LIMIT];
 
 const char *because(const char *format, ...)
 {
@@ -82,136 +71,6 @@ long untouched(const unsigned char *start, size_t length)
 	return -1;
 }
 
-static long faults(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return usage.ru_minflt + usage.ru_majflt;
-}
-
-/*
- * Where the counter counts instructions, a timer interrupt comes at each few millions of them. One that falls
- * into a short sample would be counted with it; right after one, there is the longest time without.
- */
-static void await_tick(void)
-{
-	uint64_t last = now(), least = UINT64_MAX, next, took;
-
-	for (;;) {
-		/* An emulator is slow at reading the counter, and quick at this. */
-		for (unsigned int i = 0; i < 1000; i++)
-			asm volatile("");
-		next = now();
-		took = next - last;
-		if (took < least)
-			least = took;
-		if (took - least > INTERRUPT_TICKS)
-			return;
-		last = next;
-	}
-}
-
-static long long table_kib(int process)
-{
-	char path[64] = "/proc/self/status";
-
-	if (process)
-		snprintf(path, sizeof(path), "/proc/%d/status", process);
-	return read_field(path, "VmPTE");
-}
-
-static const char *measured(const struct bench *bench, struct sample *sample)
-{
-	const char *wrong = bench->before ? bench->before() : NULL;
-	void (*operate)(size_t) = bench->operate;
-	long long table_kib_before = bench->child ? 0 : table_kib(0);
-	long faulted = faults();
-	uint64_t from, to;
-
-	if (wrong)
-		return wrong;
-	if (after_tick)
-		await_tick();
-	from = begin();
-	operate(bench->times);
-	to = end();
-	sample->ticks = to - from;
-	sample->faults = faults() - faulted;
-	sample->table_kib = table_kib(bench->child ? *bench->child : 0) - table_kib_before;
-	return bench->check ? bench->check() : NULL;
-}
-
-/* A sample that is not kept, between no marks. */
-static const char *warmed_up(const struct bench *bench)
-{
-	const char *wrong = bench->before ? bench->before() : NULL;
-
-	if (wrong)
-		return wrong;
-	bench->operate(bench->times);
-	return bench->check ? bench->check() : NULL;
-}
-
-static void print_text(const char *text)
-{
-	putchar('"');
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			putchar('\\');
-		putchar((unsigned char)*text < ' ' ? ' ' : *text);
-	}
-	putchar('"');
-}
-
-static void print_field(const char *name, const char *text)
-{
-	printf(",\"%s\":", name);
-	print_text(text);
-}
-
-static void print_result(const struct bench *bench, size_t count, const char *verdict, const char *reason)
-{
-	printf("{\"name\":");
-	print_text(bench->name);
-	print_field("unit", bench->unit);
-	print_field("about", bench->about);
-	printf(",\"times\":%zu", bench->times);
-	print_field("verdict", verdict);
-	print_field("reason", reason);
-	printf(",\"ticks\":[");
-	for (size_t i = 0; i < count; i++)
-		printf("%s%llu", i ? "," : "", (unsigned long long)taken[i].ticks);
-	printf("],\"faults\":[");
-	for (size_t i = 0; i < count; i++)
-		printf("%s%ld", i ? "," : "", taken[i].faults);
-	printf("],\"table_kib\":[");
-	for (size_t i = 0; i < count; i++)
-		printf("%s%lld", i ? "," : "", taken[i].table_kib);
-	printf("]}\n");
-	fflush(stdout);
-}
-
-static bool run(const struct bench *bench)
-{
-	const char *skipped = bench->setup ? bench->setup() : NULL, *wrong = NULL;
-	size_t count = 0;
-
-	if (skipped) {
-		print_result(bench, 0, "skip", skipped);
-		return true;
-	}
-	for (size_t i = 0; i < WARM_UPS && !wrong; i++)
-		wrong = warmed_up(bench);
-	while (count < samples && !wrong)
-		wrong = measured(bench, &taken[count++]);
-	/* Samples there were, marks and all: they are told, so that whoever watched can tell them apart. */
-	print_result(bench, count, wrong ? "fail" : "ok", wrong ? wrong : "");
-	if (bench->teardown)
-		bench->teardown();
-	return !wrong;
-}
-
 /*
  * Nothing of the kernel's that can wait comes between: kernel threads and the children of a benchmark run when
  * it sleeps or yields. Its children inherit this.
@@ -236,7 +95,7 @@ static void print_setting(bool is_first)
 	uname(&name);
 	printf("{\"format\":%d,\"page_bytes\":%zu,\"clock_hz\":%llu,\"large_bytes\":%zu,\"small_bytes\":%zu",
 	       FORMAT, setting.page, (unsigned long long)clock_hz(), setting.large, setting.small);
-	printf(",\"samples\":%zu,\"warm_ups\":%d,\"first\":%s", samples, WARM_UPS, is_first ? "true" : "false");
+	printf(",\"samples\":%zu,\"warm_ups\":%d,\"first\":%s", sampling.samples, WARM_UPS, is_first ? "true" : "false");
 	print_field("release", name.release);
 	print_field("version", name.version);
 	printf("}\n");
@@ -259,7 +118,7 @@ static int usage(FILE *out, int status)
 		     "  --bytes N        what stands for 1 GiB (default: as memory allows)\n"
 		     "  --directory DIR  for files (default /tmp)\n"
 		     "  --ext4 DIR       on an ext4, for what is done to one\n"
-		     "  --after-tick     where the counter counts instructions: begin just after a timer interrupt\n\n");
+		     "  --after-tick     where the counter counts instructions: begin just after a tick\n\n");
 	for (size_t family = 0; family < FAMILIES; family++)
 		for (const struct bench *bench = families[family]; bench->name; bench++)
 			fprintf(out, "  %-16s instructions or time for one %s: %s\n", bench->name, bench->unit,
@@ -297,7 +156,7 @@ static bool parse(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (option == 's')
-			samples = strtoul(optarg, NULL, 10);
+			sampling.samples = strtoul(optarg, NULL, 10);
 		else if (option == 'b')
 			setting.large = strtoul(optarg, NULL, 10);
 		else if (option == 'd')
@@ -305,14 +164,14 @@ static bool parse(int argc, char **argv)
 		else if (option == 'e')
 			setting.ext4 = optarg;
 		else if (option == 't')
-			after_tick = true;
+			sampling.after_tick = true;
 		else
 			return false;
 	}
 	for (int i = optind; i < argc; i++)
 		if (!exists(argv[i]))
 			return false;
-	return samples >= 1 && samples <= SAMPLES_LIMIT && setting.large >= SMALL_BYTES;
+	return sampling.samples >= 1 && sampling.samples <= SAMPLES_LIMIT && setting.large >= SMALL_BYTES;
 }
 
 /* For whoever looks at this process's tables from outside: the area, and then nothing but running. */
@@ -350,6 +209,6 @@ int main(int argc, char **argv)
 	for (size_t family = 0; family < FAMILIES; family++)
 		for (const struct bench *bench = families[family]; bench->name; bench++)
 			if (bench == empty_benches || is_wanted(bench->name, argv + optind))
-				right &= run(bench);
+				right &= run(bench, &sampling);
 	return right ? 0 : 1;
 }

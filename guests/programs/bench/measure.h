@@ -1,6 +1,6 @@
 /*
  * Reading the clock around the work. The clock is the generic timer's virtual counter: under QEMU with
- * `-icount shift=0` and a CPU whose `cntfrq` is 1 GHz one tick of it is one instruction; on hardware it is time.
+ * `-icount shift=0` and a CPU whose `cntfrq` is 1 GHz each tick of it is an instruction; on hardware it is time.
  */
 #ifndef MEASURE_H
 #define MEASURE_H

@@ -1,4 +1,4 @@
-/* Mappings: made, moved, protected and given up. Of pages there are as many as the page size makes of `large`. */
+/* Mappings: made, moved, protected and given up. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
@@ -49,7 +49,9 @@ static const char *check_unmapped(void)
 {
 	if (failed)
 		return because("munmap");
-	return is_mapped(area) || is_mapped(area + setting.large - setting.page) ? "the pages are still there" : NULL;
+	if (is_mapped(area) || is_mapped(area + setting.large - setting.page))
+		return "the pages are still there";
+	return NULL;
 }
 
 static void map_many(size_t times)

@@ -122,7 +122,8 @@ static void stream(size_t times)
 {
 	for (size_t i = 0; i < times; i++)
 		for (size_t at = 0; at < STREAM;) {
-			ssize_t gone = send(near, sent + at, STREAM - at < STREAM / 4 ? STREAM - at : STREAM / 4, 0);
+			size_t left = STREAM - at;
+			ssize_t gone = send(near, sent + at, left < STREAM / 4 ? left : STREAM / 4, 0);
 
 			if (gone <= 0 || recv(far, received + at, gone, MSG_WAITALL) != gone)
 				return;

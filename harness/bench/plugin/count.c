@@ -2,12 +2,12 @@
  * Counts how often each instruction of a guest is executed between two marks, and writes the counts to a
  * descriptor: `-plugin PATH,out=FD`. The marks are hints that do nothing (guests/programs/bench/measure.h).
  *
- * Each instruction of the kernel has a number of its own, which the translated code adds to: exact, whatever leaves
- * a block in its middle. All of user space is one number, since processes share addresses. The guest executes
- * not one instruction more for it. For one vCPU, in one thread.
+ * Each instruction of the kernel has a number of its own, which the translated code adds to: exact, whatever
+ * leaves a block in its middle. All of user space is one number, since processes share addresses. The guest
+ * executes not one instruction more for it. For one vCPU, in one thread.
  *
- * For each pair of marks: a head, then an entry for each instruction that was executed, all little-endian as the
- * host is (harness/bench/counts.py reads them).
+ * For each pair of marks: a head, then an entry for each instruction that was executed, all little-endian as
+ * the host is (harness/bench/counts.py reads them).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -152,8 +152,9 @@ static void on_block(plugin_id id, struct plugin_block *block)
 
 		memcpy(&opcode, qemu_plugin_insn_data(instruction), sizeof(opcode));
 		if (opcode == BEGIN_HINT || opcode == END_HINT) {
-			qemu_plugin_register_vcpu_insn_exec_cb(instruction, opcode == BEGIN_HINT ? at_begin : at_end,
-							       REGISTERS_UNTOUCHED, NULL);
+			on_execution mark = opcode == BEGIN_HINT ? at_begin : at_end;
+
+			qemu_plugin_register_vcpu_insn_exec_cb(instruction, mark, REGISTERS_UNTOUCHED, NULL);
 			continue;
 		}
 		if (va >> 63) {

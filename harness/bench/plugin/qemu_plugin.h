@@ -1,6 +1,6 @@
 /*
- * The part of QEMU's plugin interface that is used here, as QEMU 7.2 has it (docs/devel/tcg-plugins.rst describes
- * it). Distributions do not package its header, so the few names are declared again.
+ * The part of QEMU's plugin interface that is used here, as QEMU 7.2 has it (docs/devel/tcg-plugins.rst
+ * describes it). Distributions do not package its header, so the few names are declared again.
  */
 #ifndef QEMU_PLUGIN_PART_H
 #define QEMU_PLUGIN_PART_H
