@@ -20,6 +20,7 @@ __all__ = ["Entry", "Trend", "append_history", "read_history", "trends"]
 
 FORMAT: Final = 1
 BYTES_LIMIT: Final = 256 << 20
+_TEXTS: Final = ("made", "title", "clock", "kernel_sha256", "program_sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +31,18 @@ class Entry:
     title: str
     clock: str
     kernel_sha256: str
+    program_sha256: str
+    """Of what the guest was given: another program counts other things."""
     values: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """One benchmark of one kernel's name, page size and clock, over its runs."""
+    """One benchmark of one kernel's name, page size, clock and program, over its runs."""
 
     title: str
     clock: str
+    program_sha256: str
     name: str
     values: tuple[float, ...]
     """In the order of the file; runs that have no number of it are left out."""
@@ -73,6 +77,7 @@ def _line(result: Result) -> dict[str, Any]:
         "title": result.title,
         "clock": result.clock.value,
         "kernel_sha256": result.kernel_sha256,
+        "program_sha256": result.program_sha256,
         "values": {name: value for name, value in values.items() if value is not None},
     }
 
@@ -96,7 +101,7 @@ def _entry(line: str, where: str) -> Entry:
         if document["format"] != FORMAT:
             raise UsageError(f"{where} is of format {document['format']}: this granule reads {FORMAT}")
         return Entry(
-            **{name: str(document[name]) for name in ("made", "title", "clock", "kernel_sha256")},
+            **{name: str(document[name]) for name in _TEXTS},
             values={str(name): float(value) for name, value in document["values"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -104,18 +109,20 @@ def _entry(line: str, where: str) -> Entry:
 
 
 def trends(entries: Iterable[Entry]) -> list[Trend]:
-    """A trend for each benchmark of each title and clock, in the order they first appear."""
-    found: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
+    """A trend for each benchmark of each title, clock and program, in the order they first appear."""
+    found: dict[tuple[str, str, str, str], list[tuple[float, str]]] = {}
     for entry in entries:
         for name, value in entry.values.items():
-            found.setdefault((entry.title, entry.clock, name), []).append((value, entry.made))
+            key = (entry.title, entry.clock, entry.program_sha256, name)
+            found.setdefault(key, []).append((value, entry.made))
     return [
         Trend(
             title=title,
             clock=clock,
+            program_sha256=program_sha256,
             name=name,
             values=tuple(value for value, _ in runs),
             last_made=runs[-1][1],
         )
-        for (title, clock, name), runs in found.items()
+        for (title, clock, program_sha256, name), runs in found.items()
     ]

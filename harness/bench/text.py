@@ -153,7 +153,7 @@ def print_trends(trends: Iterable[Trend], console: Console) -> None:
             number(one.values[-1]),
             percent(one.percent),
             percent(one.last_percent),
-            safe(one.clock),
+            safe(f"{one.clock}, program {one.program_sha256[:8]}"),
         )
         for one in trends
     ]

@@ -29,7 +29,7 @@ __all__ = ["trend"]
 def trend(context: click.Context, history: Path, only: tuple[str, ...], threshold: float | None) -> None:
     """Show how benchmarks drifted over the runs that `granule bench --history` kept: first, last, each step.
 
-    Runs of one kernel's name, page size and clock are one line.
+    Runs of one kernel's name, page size, clock and program are one line.
     """
     found = [one for one in trends(read_history(history)) if not only or one.name in parse_words(only)]
     print_trends(found, make_console(sys.stdout))

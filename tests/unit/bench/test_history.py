@@ -27,6 +27,13 @@ def test_drift(row: MakeRow, result: MakeResult, tmp_path: Path) -> None:
     assert (still.title, still.percent) == ("k 64K", 0)
 
 
+def test_another_program(row: MakeRow, result: MakeResult, tmp_path: Path) -> None:
+    """What another program counted is no drift of this one's."""
+    path = tmp_path / "history"
+    append_history(path, [result(row("fork", (100,))), result(row("fork", (200,)), program_sha256="other")])
+    assert [one.percent for one in trends(read_history(path))] == [0, 0]
+
+
 def test_one_run(row: MakeRow, result: MakeResult, tmp_path: Path) -> None:
     """One run has no last step."""
     append_history(tmp_path / "history", [result(row("fork", (5,)))])
