@@ -87,7 +87,7 @@ def print_result(result: Result, console: Console) -> None:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """One comparison: what else differs first, then benchmark by benchmark."""
-    console.print(safe(comparison.title), style="bold")
+    console.print(safe(comparison.title), style="bold", soft_wrap=True)
     for line in comparison.headlines:
         console.print(f"NOTE: {safe(line)}", soft_wrap=True)
     console.print(what_it_is(comparison.base.clock))
@@ -114,7 +114,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 def print_reasons(reasons: Reasons, comparison: Comparison, console: Console) -> None:
     """A benchmark's gainers and losers."""
     heading = f"{reasons.name}, by function ({comparison.title}), for one operation"
-    console.print(safe(heading), style="bold")
+    console.print(safe(heading), style="bold", soft_wrap=True)
     rows = [_part(part) for part in reasons.shown]
     if reasons.rest:
         rows.append((f"({len(reasons.functions) - len(reasons.shown)} others)", "", "", signed(reasons.rest)))
