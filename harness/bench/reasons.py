@@ -46,7 +46,7 @@ class Reasons:
     functions: tuple[Part, ...]
     """All that differ, user space as one of them, the largest difference first."""
     beside: tuple[Part, ...]
-    """What costs more than its count says: kinds of instructions, page faults, page tables."""
+    """User space and kernel; what costs more than its count says: kinds of instructions, faults, tables."""
 
     @property
     def shown(self) -> tuple[Part, ...]:
@@ -86,7 +86,8 @@ def _by_function(samples: Samples, profile: Profile) -> dict[str, float]:
 
 
 def _beside(samples: Samples, profile: Profile) -> dict[str, float]:
-    found = {f"{kind.value} (kernel)": profile.kinds.get(kind, 0) / samples.times for kind in Kind}
+    found = {"in user space": profile.user / samples.times, "in the kernel": profile.kernel / samples.times}
+    found |= {f"{kind.value} (kernel)": profile.kinds.get(kind, 0) / samples.times for kind in Kind}
     chosen = samples.ticks.index(median_low(samples.ticks))
     found["page faults (process)"] = samples.faults[chosen] / samples.times
     # Of a sample, however often it does its work: tables are made once.

@@ -128,6 +128,7 @@ def test_beside(row: MakeRow, result: MakeResult) -> None:
     reasons = reasons_for(result(rows[0]), result(rows[1]), "fork")
     assert reasons is not None
     assert [(part.name, part.base, part.other) for part in reasons.beside] == [
+        ("in user space", 0.5, 0.5),
         ("page faults (process)", 3, 3),
         ("page tables, KiB", 128, 64),
     ]
