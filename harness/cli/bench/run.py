@@ -37,7 +37,7 @@ from harness.smoke.check import BASE_MEMORY_MIB
 from harness.smoke.page_size import page_size
 from harness.spec import Accel, PageSize
 
-__all__ = ["bench", "pairs_of", "show", "write_report"]
+__all__ = ["bench", "pairs_of", "show", "status_of", "write_report"]
 
 WHY = ("fork", "munmap")
 ROUNDS = 3
@@ -163,7 +163,7 @@ def _measure(options: dict[str, Any]) -> int:
     if options["history"] is not None:
         append_history(options["history"], results)
     show(results, comparisons, parse_words(options["why"]), console)
-    return _status(results, comparisons, options["threshold"], console)
+    return status_of(results, comparisons, options["threshold"], console)
 
 
 def _clock(options: dict[str, Any]) -> Clock:
@@ -250,12 +250,13 @@ def show(
                 print_reasons(reasons, comparison, console)
 
 
-def _status(
+def status_of(
     results: tuple[Result, ...],
     comparisons: tuple[Comparison, ...],
     threshold: float | None,
     console: Console,
 ) -> int:
+    """The command's exit status; what is over the threshold is printed."""
     dearer = worst(comparisons, threshold) if threshold is not None else ()
     for line in dearer:
         console.print(f"over the threshold of {threshold:g} %: {line}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from harness.bench.result import load_results
+from harness.bench.compare import compare
+from harness.bench.guest_output import Outcome
+from harness.bench.result import Result, load_results
 from harness.cli.bench import bench
-from harness.cli.bench.run import pairs_of
-from harness.errors import UsageError
+from harness.cli.bench.run import pairs_of, status_of
+from harness.errors import ExitStatus, UsageError
+from harness.report.terminal import make_console
 from harness.spec import PageSize
+
+from .conftest import MakeResult, MakeRow
 
 SETTING: dict[str, Any] = {
     "format": 1, "page_bytes": 4096, "clock_hz": 25_000_000, "large_bytes": 1 << 30, "first": True,
@@ -72,3 +78,20 @@ def test_pairs() -> None:
     assert pairs_of(_guests(PageSize.K4), _guests(PageSize.K64)) == ((0, 1),)
     with pytest.raises(UsageError, match="no page size in common"):
         pairs_of(_guests(PageSize.K4, PageSize.K16), _guests(PageSize.K64))
+
+
+def test_status(row: MakeRow, result: MakeResult) -> None:
+    """Over the threshold, and a check that failed, are 1; two runs that differ are 3; all else is 0."""
+    base, dearer = result(row("fork", (1000,))), result(row("fork", (1020,)))
+    failed = result(row("fork", (1,), outcome=Outcome.FAIL, reason="wrong"))
+    varied = result(row("fork", (1,), varied="1 then 2"))
+    console = make_console(io.StringIO())
+
+    def status(other: Result, threshold: float | None) -> int:
+        return status_of((base, other), (compare(base, other),), threshold, console)
+
+    assert status(dearer, None) == ExitStatus.PASSED
+    assert status(dearer, 3.0) == ExitStatus.PASSED
+    assert status(dearer, 1.0) == ExitStatus.FAILED
+    assert status(failed, None) == ExitStatus.FAILED
+    assert status(varied, None) == ExitStatus.INFRA
