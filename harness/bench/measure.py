@@ -47,6 +47,8 @@ PLUGIN_BYTES_LIMIT: Final = 2 << 30
 OUTPUT_BYTES_LIMIT: Final = 16 << 20
 BENCH_S: Final = 3600.0
 PROGRAM: Final = "/root/bench"
+REFUSED: Final = 2
+"""The program's exit status for words that it does not know; its first line says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,8 @@ class Seen:
 def run_guest(guest: Guest, bench: Bench, plugin: Path | None = None) -> Seen:
     """Start a guest and run the benchmarks in it once.
 
-    Raises InfraError where it does not come up, ends before it is done, or prints what it should not.
+    Raises UsageError for a benchmark that there is not, InfraError where the guest does not come up, ends
+    before it is done, or prints what it should not.
     """
     cell = guest.cell
     spec = machine_spec(cell, guest.kernel, bench)
@@ -96,6 +99,8 @@ def run_guest(guest: Guest, bench: Bench, plugin: Path | None = None) -> Seen:
         machine.shell.run("sh /root/prepare.sh", deadline)
         done = machine.shell.run(f"exec {_command(guest)}", deadline, keep_bytes=OUTPUT_BYTES_LIMIT)
         text = done.output.decode("utf-8", "replace")
+        if done.status == REFUSED:
+            raise UsageError(text.partition("\n")[0][:200])
         if done.status not in (0, 1):
             raise InfraError(f"{cell.id}: the benchmarks ended with {done.status} and said: {text[-500:]}")
         try:
