@@ -21,6 +21,7 @@ from harness.cli.kexec import kexec
 from harness.cli.kselftest import kselftest
 from harness.cli.replay import replay
 from harness.cli.run import run
+from harness.cli.series import series
 from harness.cli.smoke import smoke
 from harness.cli.tables import tables
 from harness.errors import ExitStatus, GranuleError
@@ -49,10 +50,11 @@ def granule() -> None:
     """Boot real arm64 kernels at 4K, 16K and 64K pages under QEMU, and say what was found."""
 
 
-for _command in (
-    *(smoke, boot, run, kselftest, kexec, replay, bench),
-    *(kernels, guests, combine, tables, cache, doctor),
-):
+_COMMANDS = (
+    smoke, boot, run, kselftest, kexec, series, replay, bench, kernels, guests, combine, tables, cache,
+    doctor,
+)  # fmt: skip
+for _command in _COMMANDS:
     granule.add_command(_command)
 
 

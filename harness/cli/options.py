@@ -33,6 +33,7 @@ from harness.spec import Accel, Feature, GuestKind, PageSize, Platform
 
 __all__ = [
     "Setting",
+    "adding",
     "guest_kind_options",
     "guest_options",
     "leave_out",
@@ -116,7 +117,9 @@ _GUEST_KIND_OPTIONS = (
 )  # fmt: skip
 
 
-def _adding(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+def adding(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """A decorator that gives a command these options, in their order."""
+
     def add(command: F) -> F:
         for option in reversed(options):
             command = option(command)
@@ -125,16 +128,16 @@ def _adding(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
     return add
 
 
-machine_options = _adding(_OPTIONS)
+machine_options = adding(_OPTIONS)
 """Gives a command the options that say which guests to run."""
 
-matrix_options = _adding(_MATRIX_OPTIONS)
+matrix_options = adding(_MATRIX_OPTIONS)
 """The options of a command that runs many cells."""
 
-guest_kind_options = _adding(_GUEST_KIND_OPTIONS)
+guest_kind_options = adding(_GUEST_KIND_OPTIONS)
 """Lets a command be asked for another guest than the micro guest."""
 
-guest_options = _adding(_GUEST_OPTIONS)
+guest_options = adding(_GUEST_OPTIONS)
 """The options of a command that puts something of the user's into a guest."""
 
 

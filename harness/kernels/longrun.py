@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +21,29 @@ from pathlib import Path
 from harness.errors import ToolMissing
 from harness.guarded import guarded
 
-__all__ = ["Progress", "Ran", "quiet", "run_lines"]
+__all__ = ["NO_LIMITS", "Limits", "Progress", "Ran", "quiet", "run_lines"]
 
 Progress = Callable[[int, int | None, str], None]
 """Called with steps done, steps in all (None: unknown), and what is being done."""
 
 _KEPT_LINES = 40
 _MAX_LINE_BYTES = 1 << 16
+_TOO_MUCH = b"\n[granule: the rest is not kept]\n"
 
 
 def quiet(_done: int, _total: int | None, _what: str) -> None:
     """The Progress that shows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a command may take; beyond it the command is killed."""
+
+    seconds: float | None = None
+    output_bytes: int | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,8 @@ class Ran:
 
     status: int
     tail: tuple[str, ...]
+    ended: str = ""
+    """Why it was ended before its time; empty where it ended by itself."""
 
     @property
     def said(self) -> str:
@@ -55,16 +70,19 @@ def run_lines(
     cwd: Path | None = None,
     env: Mapping[str, str | None] | None = None,
     log: Path | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> Ran:
     """Run `argv`, giving each line of its stdout and stderr to `on_line`, which returns False to keep it.
 
     Arguments: `package`, what to install when the program is absent; `env`, added to ours (None: taken
-    away); `log`, a file that gets all lines. Raises ToolMissing.
+    away); `log`, a file that gets all lines; `limits`, beyond which the command is killed. Raises
+    ToolMissing.
     """
     for program, its_package in ((argv[0], package), ("setpriv", "util-linux")):
         if shutil.which(program) is None:
             raise ToolMissing(program, package=its_package)
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    late = threading.Event()
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(log.open("ab")) if log is not None else None
         # The guard's signal comes when this thread ends, and it waits here as long as the command runs.
@@ -78,15 +96,31 @@ def run_lines(
             start_new_session=True,
         )
         stack.callback(_end, process)
+        if limits.seconds is not None:
+            # A command that prints nothing is waited for in readline(): its end wakes us.
+            timer = threading.Timer(limits.seconds, _give_up, (process, late))
+            timer.daemon = True
+            timer.start()
+            stack.callback(timer.cancel)
         assert process.stdout is not None  # noqa: S101 - asked for with PIPE
+        said_bytes, ended = 0, ""
         while raw := process.stdout.readline(_MAX_LINE_BYTES):
+            said_bytes += len(raw)
+            if limits.output_bytes is not None and said_bytes > limits.output_bytes:
+                ended = f"it printed over {limits.output_bytes >> 20} MiB"
+                if sink is not None:
+                    sink.write(_TOO_MUCH)
+                _kill(process)
+                break
             if sink is not None:
                 sink.write(raw)
             line = raw.decode("utf-8", "replace").rstrip()
             if not on_line(line) and line:
                 kept.append(line)
         status = process.wait()
-    return Ran(status, tuple(kept))
+        if late.is_set():
+            ended = ended or f"it did not end within {limits.seconds:g} s"
+    return Ran(status, tuple(kept), ended)
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
@@ -94,10 +128,19 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the command's session and reap it."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _give_up(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    _kill(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the command's session and reap it."""
+    _kill(process)
     process.wait()
     if process.stdout is not None:
         process.stdout.close()

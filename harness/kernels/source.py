@@ -102,7 +102,7 @@ class SourceKernels:
                 order = Order(
                     name=f"{found.label}-{label}",
                     page_size=size,
-                    configuration=self._configured(configuration, size),
+                    configuration=self.configured(configuration, size),
                     keep_going=keep_going,
                 )
                 maker = Maker(self._cache, toolchain, self._named(order.name))
@@ -110,7 +110,8 @@ class SourceKernels:
                 made(results[-1])
         return tuple(results)
 
-    def _configured(self, configuration: Configuration | None, size: PageSize | None) -> Configuration:
+    def configured(self, configuration: Configuration | None, size: PageSize | None) -> Configuration:
+        """A configuration with a page size; that of the trimmed kernels where there is none."""
         if configuration is None:
             names = ("trimmed", "ptdump")
             configuration = Configuration(

@@ -26,7 +26,7 @@ LAYERS = (
     {"kselftest"},
     {"matrix"},
     {"kexec"},
-    {"report", "tables"},
+    {"report", "tables", "series"},
     {"bench"},
     {"doctor", "cli", "pytest_plugin"},
     {"entry"},

@@ -15,10 +15,11 @@ from pathlib import Path
 from harness.build.toolchain import Toolchain
 from harness.errors import InfraError, UsageError
 from harness.kernels.kbuild.configs import Base, Fragment, dropped_from, replaced_by
-from harness.kernels.longrun import Progress, Ran, run_lines
+from harness.kernels.longrun import NO_LIMITS, Limits, Progress, Ran, run_lines
 from harness.linux.kconfig import MAX_CONFIG_BYTES, Missing, missing_from, option_of, read_config
 
 __all__ = [
+    "BUILD_LOG",
     "Build",
     "BuildFailed",
     "Fragment",
@@ -39,7 +40,8 @@ _MAX_ERRORS = 5
 _JOB_BYTES = 1 << 30
 _ALLCONFIG = "granule.allconfig"
 _STEPS = "granule.steps"
-_LOG = "granule-build.log"
+BUILD_LOG = "granule-build.log"
+"""In the output directory: all that the last make printed."""
 
 # What would change the result, or where it goes, behind our back.
 _FOREIGN_VARIABLES = (
@@ -83,11 +85,15 @@ class Build:
     expected_steps: int
     """Lines a first build prints; replaced by the count of the last build made here."""
     progress: Progress
+    grouped: bool = False
+    """What one target prints stays together, so that the log says which object a warning is of."""
+    limits: Limits = NO_LIMITS
+    """Of each run of make."""
 
     @property
     def log(self) -> Path:
         """All that make printed, last build only."""
-        return self.output / _LOG
+        return self.output / BUILD_LOG
 
     @property
     def has_modules(self) -> bool:
@@ -147,7 +153,7 @@ class Build:
         first = not (self.output / "vmlinux").exists()
         total = _stored_steps(steps) or self.expected_steps or None
         targets = ("Image", "modules") if self.has_modules else ("Image",)
-        options = ("-k",) if keep_going else ()
+        options = (*(("-k",) if keep_going else ()), *(("-Otarget",) if self.grouped else ()))
         counted = self._make(*targets, steps=total if first else None, options=options)
         if first and counted > (total or 0) // 2:  # less is what an interrupted build left to do
             steps.write_text(f"{counted}\n", encoding="utf-8")
@@ -162,7 +168,14 @@ class Build:
 
     def run(self, words: Sequence[str], on_line: Callable[[str], bool]) -> Ran:
         """Run make with targets, flags or variables, its lines given to `on_line`; whoever calls judges."""
-        return run_lines(self._argv(words), on_line, package="make", env=self._environment(), log=self.log)
+        return run_lines(
+            self._argv(words),
+            on_line,
+            package="make",
+            env=self._environment(),
+            log=self.log,
+            limits=self.limits,
+        )
 
     def _make(self, *targets: str, steps: int | None, options: tuple[str, ...] = ()) -> int:
         done = 0
@@ -181,6 +194,8 @@ class Build:
 
         ran = self.run((*options, *targets), on_line)
         if ran.status != 0:
+            if ran.ended:
+                errors.insert(0, ran.ended)
             made = errors or [line for line in ran.tail if _MAKE_ERROR.fullmatch(line)] or list(ran.tail[-3:])
             raise BuildFailed(
                 f"make {targets[0]} of {self.source} failed with status {ran.status}: "

@@ -14,14 +14,14 @@ from harness.errors import InfraError, UsageError
 from harness.kernels.kbuild.build import Build, jobs_here, knows_option
 from harness.kernels.kbuild.configs import BOOT, Configuration
 from harness.kernels.kernel import Kernel
-from harness.kernels.longrun import Progress
+from harness.kernels.longrun import NO_LIMITS, Limits, Progress
 from harness.kernels.record import KIND, Record, describe_image, sha256_of
 from harness.kernels.trees.origin import SourceTree
 from harness.kernels.trees.patches import series_digest
 from harness.linux.kconfig import Missing
 from harness.spec import PageSize
 
-__all__ = ["Made", "Maker", "Order"]
+__all__ = ["Made", "Maker", "Order", "build_name"]
 
 _IMAGE = "arch/arm64/boot/Image"
 _GENERATION = "granule.generation"
@@ -45,6 +45,10 @@ class Order:
     """Lines that a first build prints, roughly."""
     keep_going: bool = False
     """Compile all that can be, although the build has failed."""
+    watched: bool = False
+    """Run make although that very kernel is in the cache, with a log that tells objects apart."""
+    limits: Limits = NO_LIMITS
+    """Of each run of make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class Made:
     """What became of an order."""
 
     kernel: Kernel
+    output: Path
+    """The build directory: whoever holds the tree may read it until the next kernel is ordered."""
     dropped: tuple[Missing, ...] = ()
     """Options of a full configuration that this tree does not know or that depend on what is off."""
     dropped_list: Path | None = None
@@ -74,10 +80,8 @@ class Maker:
         """
         self._refuse_unknown_choice(order, tree)
         key = _key(tree, order.configuration, self.toolchain)
-        with self.cache.workdir(
-            f"build-{tree.place}-{order.configuration.directory_name}", waiting=self._waiting
-        ) as output:
-            path = self.cache.find(KIND, key) if tree.is_fixed else None
+        with self.cache.workdir(build_name(order, tree), waiting=self._waiting) as output:
+            path = self.cache.find(KIND, key) if tree.is_fixed and not order.watched else None
             dropped: tuple[Missing, ...] = ()
             if path is None:
                 path, dropped = self._build(order, tree, output, key)
@@ -87,7 +91,12 @@ class Maker:
                 f"{path} has no provenance; remove it with `granule cache prune` and build again"
             )
         kernel = record.kernel(path, order.name)
-        return Made(kernel=kernel, dropped=dropped, dropped_list=output / _DROPPED if dropped else None)
+        return Made(
+            kernel=kernel,
+            output=output,
+            dropped=dropped,
+            dropped_list=output / _DROPPED if dropped else None,
+        )
 
     def _build(
         self, order: Order, tree: SourceTree, output: Path, key: str
@@ -101,6 +110,8 @@ class Maker:
             jobs=jobs_here(),
             expected_steps=order.steps,
             progress=self.progress,
+            grouped=order.watched,
+            limits=order.limits,
         )
         dropped = build.configure(order.configuration.fragments, order.configuration.base)
         _list_dropped(dropped, output)
@@ -148,6 +159,11 @@ class Maker:
 
     def _waiting(self, what: str) -> None:
         self.progress(0, None, what)
+
+
+def build_name(order: Order, tree: SourceTree) -> str:
+    """Names the working directory of the cache that an order is built in."""
+    return f"build-{tree.place}-{order.configuration.directory_name}"
 
 
 def _start_afresh_for(tree: SourceTree, output: Path) -> None:

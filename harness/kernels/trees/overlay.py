@@ -45,6 +45,8 @@ def apply_series(source: Path, series: Sequence[Patch], directory: Path) -> Over
     for path in sorted(touched):
         _copy_out(source, path, directory)
     for number, patch in enumerate(series, start=1):
+        if not patch.diff:
+            continue  # an empty commit
         # Strict, without fuzz, as `git am` is: a hunk in a place it was not made for is no kernel to test.
         ran = git("apply", "-", cwd=directory, stdin=patch.diff, outside=True)
         if ran.returncode != 0:

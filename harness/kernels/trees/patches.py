@@ -46,6 +46,8 @@ class Patch:
     """Paths it reads or writes, from the top of the tree; all lie inside it."""
     number: int | None = None
     """3 of `[PATCH 3/57]`."""
+    total: int | None = None
+    """57."""
 
     @property
     def sha256(self) -> str:
@@ -192,6 +194,7 @@ def _read_mail(path: Path, message: int, mail: bytes, scratch: Path) -> Patch | 
         diff=diff,
         files=files,
         number=int(number[1]) if number else None,
+        total=int(number[2]) if number else None,
     )
 
 

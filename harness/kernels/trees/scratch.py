@@ -39,13 +39,14 @@ _FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 
 @contextmanager
 def patched(
-    cache: Cache, tree: SourceTree, series: Sequence[Patch], *, progress: Progress
+    cache: Cache, tree: SourceTree, series: Sequence[Patch], *, progress: Progress, copy: bool = False
 ) -> Iterator[SourceTree]:
     """`tree` with the series applied, in a copy that is ours alone until the block is left.
 
-    Raises UsageError where a patch does not apply; the copy is then as it was, and `tree` always is.
+    `copy`: have the copy without any patch too, as what the patches are compared with. Raises UsageError
+    where a patch does not apply; the copy is then as it was, and `tree` always is.
     """
-    if not series:
+    if not series and not copy:
         yield tree
         return
     place = f"patched-{tree.place}"
@@ -54,19 +55,19 @@ def patched(
         tempfile.TemporaryDirectory(prefix="granule-series-") as made,
     ):
         words = f"{len(series)} patch{'es' if len(series) > 1 else ''}"
-        progress(0, None, f"applying {words}")
+        progress(0, None, f"applying {words}" if series else "preparing the tree")
         overlay = apply_series(tree.path, series, Path(made))
         generation = _synced(tree, overlay, directory, cache.root, progress)
-        digest = series_digest(series)
-        yield replace(
-            tree,
-            path=directory / "tree",
-            place=place,
-            id=f"{tree.id}+{digest[:16]}",
-            origin=f"{tree.origin} with {words} ({digest[:12]})",
-            series=tuple(series),
-            generation=generation,
-        )
+        patched_tree = replace(tree, path=directory / "tree", place=place, generation=generation)
+        if series:
+            digest = series_digest(series)
+            patched_tree = replace(
+                patched_tree,
+                id=f"{tree.id}+{digest[:16]}",
+                origin=f"{tree.origin} with {words} ({digest[:12]})",
+                series=tuple(series),
+            )
+        yield patched_tree
 
 
 def _synced(tree: SourceTree, overlay: Overlay, directory: Path, avoided: Path, progress: Progress) -> str:

@@ -1,0 +1,104 @@
+"""The result of a series as text to paste below a cover letter: 25 lines of 72 columns at the most."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Final
+
+from harness.report.series.facts import About, Table, first_bad_line, left_out_lines, warning_lines
+from harness.report.wording import safe
+from harness.series.engine import SeriesResult
+from harness.series.values import Variant
+from harness.series.verdicts import Word
+
+__all__ = ["COLUMNS", "LINES", "render_mail"]
+
+LINES: Final = 25
+COLUMNS: Final = 72
+_ENTRY_LINES: Final = 3
+"""Of one finding; the report has all of it."""
+
+
+def render_mail(result: SeriesResult, about: About) -> str:
+    """The text, ASCII, ending with a line break."""
+    table = Table.of(result)
+    opening = [
+        *_wrapped(f"Tested with granule at {_sizes(result)}, every patch built and booted where said:"),
+        *_wrapped(f"base {safe(about.base)}", indent="  "),
+        *_wrapped(f"series {safe(about.series)}, sha256 {about.digest[:12]}", indent="  "),
+        *_wrapped(f"{safe(about.compiler)}; {safe(about.qemu)}", indent="  "),
+        "",
+    ]
+    opening += [line for variant in result.asked.variants for line in _size_lines(table, variant)]
+    left_out = _entries("Not covered:", left_out_lines(result), 1)
+    found = [
+        *_entries(
+            "New against the base (k of n runs):", [first_bad_line(bad, result) for bad in result.bad()]
+        ),
+        *_entries("New warnings:", warning_lines(result)),
+    ]
+    if not found:
+        found = ["", "New against the base: nothing."]
+    room = LINES - len(opening) - min(len(left_out), 6)
+    lines = [*opening, *_cut(found, room)]
+    lines += _cut(left_out, LINES - len(lines))
+    return "\n".join(_plain(line) for line in lines) + "\n"
+
+
+def _sizes(result: SeriesResult) -> str:
+    return ", ".join(variant.label for variant in result.asked.variants)
+
+
+def _size_lines(table: Table, variant: Variant) -> list[str]:
+    """`64K: 5 patches pass, 1 new (3), 1 not built (4)`."""
+    words: dict[Word, list[int]] = {}
+    for step in range(1, len(table.result.asked.patches) + 1):
+        words.setdefault(table.word(step, variant), []).append(step)
+    parts = [
+        f"{len(steps)} {word.value}" + (f" ({_ranges(steps)})" if word is not Word.PASS else "")
+        for word in Word
+        if (steps := words.get(word))
+    ]
+    base = table.word(0, variant)
+    control = "" if base is Word.PASS else f"; base: {base.value}"
+    return _wrapped(f"{variant.label + ':':5} {', '.join(parts)}{control}", indent="  ", hanging="        ")
+
+
+def _ranges(steps: Sequence[int]) -> str:
+    """`1-3,7`."""
+    parts: list[list[int]] = []
+    for step in steps:
+        if parts and step == parts[-1][-1] + 1:
+            parts[-1].append(step)
+        else:
+            parts.append([step])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in parts)
+
+
+def _entries(title: str, entries: Sequence[str], most: int = _ENTRY_LINES) -> list[str]:
+    if not entries:
+        return []
+    lines = ["", title]
+    for entry in entries:
+        wrapped = _wrapped(entry, indent="  ", hanging="    ")
+        if len(wrapped) > most:
+            wrapped = [*wrapped[: most - 1], wrapped[most - 1][: COLUMNS - 4].rstrip() + " ..."]
+        lines += wrapped
+    return lines
+
+
+def _cut(lines: list[str], room: int) -> list[str]:
+    if len(lines) <= room:
+        return lines
+    return [*lines[: max(room - 1, 0)], "  ... and more: see the report"] if room > 0 else []
+
+
+def _wrapped(text: str, *, indent: str = "", hanging: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, COLUMNS, initial_indent=indent, subsequent_indent=hanging or indent, break_on_hyphens=False
+    )
+
+
+def _plain(line: str) -> str:
+    return line.encode("ascii", "replace").decode("ascii")[:COLUMNS].rstrip()
