@@ -35,7 +35,7 @@ def test_words(column: tuple[Outcome | None, ...], words: tuple[Word, ...]) -> N
 
 
 def test_inert_steps_say_nothing_of_their_own() -> None:
-    """A patch that leaves the kernel as it was is not judged, and does not blur which patch is the first bad."""
+    """A patch that leaves the kernel as it was is not judged, and the first bad one is still told exactly."""
     judged = judge((PASS, None, FAIL), frozenset({1}))
     assert [one.word for one in judged[1:]] == [Word.NOTHING, Word.NEW]
     assert judged[2].after == 1
