@@ -79,7 +79,7 @@ def test_decision_by_name(rules: Rules) -> None:
 
 def test_unknown_check(rules: Rules) -> None:
     """It is refused with what there is."""
-    with pytest.raises(UsageError, match="no such group .*tables.* nor such a check .*mapping"):
+    with pytest.raises(UsageError, match=r"no such group .*tables.* nor such a check .*mapping"):
         decide([patch(1)], rules, ["nonsense"])
 
 

@@ -26,7 +26,7 @@ def made(directory: Path, *names: str) -> None:
 
 
 def test_warnings_are_kept_until_the_object_is_made_again(tmp_path: Path) -> None:
-    """An incremental build that does not compile a file does not lose its warnings; one that does, decides."""
+    """A build that does not compile a file does not lose its warnings; one that does, decides."""
     source, output = tmp_path / "tree", tmp_path / "out"
     made(output, "mm/a.o", "mm/b.o")
     first = Ledger.read(output, source)
