@@ -8,12 +8,14 @@
 #   defconfig becomes .config with the target virt_defconfig
 #   module   becomes the module, in the output directory and installed
 #   fails    present: compilation ends with this text and status 2
+#   warns    in TREE and not there: printed below init/main.o
 #   hangs    present: compilation goes on for ever; a child of it holds this file locked
 set -eu
 echo "$*" >>"$FAKES/called"
 env >"$FAKES/env"
 output=
 into=
+tree=$2
 for argument; do
 	case $argument in
 	O=*) output=${argument#O=} ;;
@@ -38,6 +40,11 @@ case " $* " in
 *" Image "*)
 	echo "make[1]: Entering directory '$output'"
 	echo "  CC      init/main.o"
+	mkdir -p "$output/init"
+	touch "$output/init/main.o"
+	if [ -e "$tree/warns" ]; then
+		sed "s|^|$tree/|" "$tree/warns"
+	fi
 	echo "  CC [M]  drivers/net/dummy.o"
 	if [ -e "$FAKES/fails" ]; then
 		cat "$FAKES/fails"

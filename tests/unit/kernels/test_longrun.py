@@ -14,7 +14,7 @@ import pytest
 import harness
 from harness.deadline import Deadline
 from harness.errors import ToolMissing
-from harness.kernels.longrun import run_lines
+from harness.kernels.longrun import Limits, run_lines
 
 
 def is_free(lock: Path) -> bool:
@@ -57,6 +57,23 @@ def test_endless_output_is_bounded() -> None:
     )
     assert ran.status == 0
     assert len(ran.tail) <= 40
+
+
+def test_a_silent_command_is_ended_in_time() -> None:
+    """One that prints nothing and does not end is killed when its time is over, and that is said."""
+    ran = run_lines(["sleep", "600"], lambda _line: True, package="x", limits=Limits(seconds=0.2))
+    assert ran.status == -signal.SIGKILL
+    assert ran.ended == "it did not end within 0.2 s"
+
+
+def test_a_command_that_prints_too_much_is_ended(tmp_path: Path) -> None:
+    """What it prints is kept up to the limit, and the log says that there was more."""
+    log = tmp_path / "log"
+    limits = Limits(output_bytes=1 << 20)
+    ran = run_lines(["yes", "x" * 1000], lambda _line: True, package="x", log=log, limits=limits)
+    assert ran.ended == "it printed over 1 MiB"
+    assert log.stat().st_size < (1 << 20) + 100
+    assert log.read_bytes().endswith(b"[granule: the rest is not kept]\n")
 
 
 def test_environment_is_added_and_taken(monkeypatch: pytest.MonkeyPatch) -> None:
