@@ -96,6 +96,8 @@ class CellResult:
     """Directory with transcript, argv and versions, kept for a cell that did not pass."""
     provenance: dict[str, str] = field(default_factory=dict)
     """kernel sha256, release, QEMU version, argv."""
+    commands: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What each check ran in the guest, kept of a cell that did not pass."""
     is_boot_time: bool = False
     """Its kernel takes the page size from the command line."""
     asking: str = ""

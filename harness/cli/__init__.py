@@ -21,6 +21,7 @@ from harness.cli.kexec import kexec
 from harness.cli.kselftest import kselftest
 from harness.cli.replay import replay
 from harness.cli.report import report
+from harness.cli.repro import repro
 from harness.cli.run import run
 from harness.cli.series import series
 from harness.cli.smoke import smoke
@@ -52,8 +53,8 @@ def granule() -> None:
 
 
 _COMMANDS = (
-    smoke, boot, run, kselftest, kexec, series, report, replay, bench, kernels, guests, combine, tables,
-    cache, doctor,
+    smoke, boot, run, kselftest, kexec, series, report, repro, replay, bench, kernels, guests, combine,
+    tables, cache, doctor,
 )  # fmt: skip
 for _command in _COMMANDS:
     granule.add_command(_command)

@@ -12,6 +12,9 @@ from harness.verdict import CellResult, CheckResult, Verdict
 
 __all__ = ["CellEnded", "Record", "cell_without_guest"]
 
+_MAX_COMMANDS = 200
+_MAX_SCRIPT_CHARS = 8192
+
 
 class CellEnded(Exception):
     """The cell has its verdict, and nothing more is to be asked of its guest."""
@@ -33,6 +36,10 @@ class Record:
     tainted: int | None = None
     """/proc/sys/kernel/tainted at the end; None where it was not read."""
     provenance: dict[str, str] = field(default_factory=dict)
+    commands: dict[str, list[str]] = field(default_factory=dict)
+    """What each check ran in the guest."""
+    running: str = ""
+    """The check that is running."""
     snapshot: str = ""
     """The file of the guest as it was, or why there is none; empty where none was asked for."""
 
@@ -40,6 +47,12 @@ class Record:
     def is_bad(self) -> bool:
         """True as soon as the cell cannot pass any more."""
         return self.verdict is not Verdict.PASS or any(check.verdict.is_failure for check in self.checks)
+
+    def hear(self, script: str) -> None:
+        """A script is run in the guest by the check that is running."""
+        said = self.commands.setdefault(self.running, [])
+        if len(said) < _MAX_COMMANDS:
+            said.append(script[:_MAX_SCRIPT_CHARS])
 
     def end(self, verdict: Verdict, reason: str, diagnosis: tuple[str, ...] = ()) -> CellEnded:
         """Settle the verdict; returns the exception that leaves the cell, for the caller to raise.
@@ -88,6 +101,9 @@ class Record:
             platform=cell.platform,
             guest=cell.guest,
             diagnosis=self.diagnosis,
+            commands={}
+            if self.verdict.is_pass
+            else {check: tuple(said) for check, said in self.commands.items()},
             provenance={**self.provenance, **({"snapshot": self.snapshot} if self.snapshot else {})},
         )
 

@@ -222,12 +222,14 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
         deadline = Deadline.after(patience.cell_s)
         try:
             spec = machine_spec(cell, kernel, bench)
+            record.provenance |= _inputs(spec)
             if cell.guest.is_on_disk:
                 record.provenance["guest image"] = spec.every_disk[0].identity
             machine = _started(bench.guests, spec, bring_up, deadline, record, cold=cell.cold)
             stack.callback(machine.close)
             machines.append(machine)
             subject = subject_of(cell, kernel, machine, patience, deadline, bench.guest)
+            subject = replace(subject, heard=record.hear)
             _ask(cell, subject, record, on_check)
             if cell.guest.is_debian and bench.on_disk is not None:
                 _add(elf_alignment(bench.on_disk.base.elf, cell.page_size), record, on_check)
@@ -258,6 +260,16 @@ def _run(cell: Cell, kernel: Kernel, bench: Bench, record: Record, on_check: OnC
         on_end(machines[-1])
     else:
         record.end(Verdict.INFRA, gone)
+
+
+def _inputs(spec: MachineSpec) -> dict[str, str]:
+    """The files that a guest was made of: a clone's command line does not name them."""
+    return {
+        "image": str(spec.kernel),
+        "initramfs": str(spec.initrd),
+        "command line": spec.cmdline,
+        "disks": shlex.join(f"{disk.serial}={disk.path}" for disk in spec.disks),
+    }
 
 
 def _judge_end(machine: Machine, gone: str, cell: Cell, record: Record, on_check: OnCheck) -> None:
@@ -308,6 +320,7 @@ def _ask(cell: Cell, subject: Subject, record: Record, on_check: OnCheck) -> Non
     for check in cell.checks:
         if subject.deadline.expired():
             raise CommandTimeout(f"the cell's time was over before {check.name}", guest_answers=True)
+        record.running = check.name
         _add(check.result(subject), record, on_check)
         subject.machine.raise_if_gone()
 

@@ -68,6 +68,7 @@ def _cell(cell: CellResult) -> dict[str, Any]:
         "diagnosis": list(cell.diagnosis),
         "bundle": cell.bundle,
         "provenance": cell.provenance,
+        "commands": {check: list(said) for check, said in cell.commands.items()},
         "is_boot_time": cell.is_boot_time,
         "asking": cell.asking,
         "platform": cell.platform.value,
@@ -169,6 +170,7 @@ class _Reader:
             diagnosis=tuple(self._list_of_str(cell, "diagnosis", place)),
             bundle=self._str(cell, "bundle", place),
             provenance=self._strings(cell, "provenance", place),
+            commands=self._commands(cell, place),
             # Reports of before there were boot-time kernels have neither.
             is_boot_time=cell.get("is_boot_time") is True,
             asking=self._str({"asking": "", **cell}, "asking", place),
@@ -177,6 +179,13 @@ class _Reader:
             guest=self._guest({"guest": GuestKind.MICRO.value, **cell}, place),
             exact=self._exact(cell, place),
         )
+
+    def _commands(self, cell: dict[str, Any], place: str) -> dict[str, tuple[str, ...]]:
+        # Reports of before they were kept have none.
+        found = cell.get("commands", {})
+        if not isinstance(found, dict):
+            raise self._wrong(f"{place}commands", "an object of lists")
+        return {check: tuple(self._list_of_str(found, check, f"{place}commands.")) for check in found}
 
     def _platform(self, cell: dict[str, Any], place: str) -> Platform:
         try:

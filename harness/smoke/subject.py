@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -35,6 +36,10 @@ class Presence(Enum):
         return self in (Presence.BUILT_IN, Presence.MODULE, Presence.UNKNOWN)
 
 
+def _unheard(_script: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """The guest under test: its machine, its kernel, and the page size it was asked for."""
@@ -52,9 +57,12 @@ class Subject:
     """Seconds that one command may take; scaled to the accelerator and the CPU model."""
     access: SshAccess | None = None
     """How it is reached by SSH, where it can be."""
+    heard: Callable[[str], None] = _unheard
+    """Told of each script that is run in the guest."""
 
     def sh(self, script: str) -> Completed:
         """Run a script in the guest."""
+        self.heard(script)
         return self.machine.shell.run(script, self.deadline.sooner(self.command_s))
 
     @property
