@@ -89,6 +89,7 @@ def examine() -> Iterator[Symptom]:
     yield from (_tool(tool) for tool in _TOOLS)
     yield _header("openssl/opensslv.h", "libssl-dev", "kernels with signatures or certificates")
     yield _header("libelf.h", "libelf-dev", "kernels with BTF or objtool")
+    yield _rpm()
     yield _ccache()
     yield _keyring()
     yield _mirror()
@@ -161,6 +162,15 @@ def _ccache() -> Symptom:
         seen = "not found; a second build of the same source takes as long as the first"
         return Symptom(what="ccache", condition=Condition.NOTE, seen=seen, mend=_install("ccache"))
     return Symptom(what="ccache", condition=Condition.GOOD, seen=found)
+
+
+def _rpm() -> Symptom:
+    found = _which("bsdtar")
+    if found is None:
+        seen = "not found; kernels in .rpm packages cannot be read"
+        mend = _install("libarchive-tools")
+        return Symptom(what="bsdtar", condition=Condition.NOTE, seen=seen, mend=mend)
+    return Symptom(what="bsdtar", condition=Condition.GOOD, seen=found)
 
 
 def _keyring() -> Symptom:

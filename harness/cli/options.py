@@ -50,8 +50,8 @@ FILE = click.Path(exists=True, path_type=Path)
 
 _OPTIONS = (
     click.option("--kernel", "-k", "kernels", metavar="NAME|PATH,…", multiple=True,
-                 help="Catalogue names (see `granule kernels list`), a family (debian, trimmed), or an Image "
-                      "(plain, gzip, EFI zboot) or build tree with a '/' in its path."),
+                 help="Catalogue names (see `granule kernels list`), a family (debian, trimmed), an Image "
+                      "(plain, gzip, EFI zboot), a .deb or .rpm, or a build tree, with a '/' in its path."),
     click.option("--page-size", "-p", "page_sizes", metavar="SIZE,…", multiple=True,
                  help="4k, 16k, 64k. Without it: every size, or the one in the kernel's header."),
     click.option("--cpu", "cpus", metavar="MODEL,…", multiple=True,

@@ -17,6 +17,7 @@ from harness.kernels.file import Beside, kernel_from_file, kernel_from_tree
 from harness.kernels.kbuild.making import Made
 from harness.kernels.kernel import Kernel
 from harness.kernels.longrun import Progress, quiet
+from harness.kernels.package import kernel_from_package, package_format
 from harness.kernels.record import find_published
 from harness.kernels.source import SourceKernels
 from harness.kernels.trees.origin import SourceTree, find_tree
@@ -106,6 +107,9 @@ class KernelStore:
                 return made
             if _asked(path, path.is_dir):
                 return kernel_from_tree(self._cache, path, beside)
+            kind = package_format(path)
+            if kind is not None:
+                return kernel_from_package(self._cache, path, kind, beside)
             return kernel_from_file(self._cache, path, beside)
         if beside is not None and beside != Beside():
             raise UsageError(
