@@ -90,10 +90,9 @@ def package_format(path: Path) -> PackageFormat | None:
 def kernel_from_package(
     cache: Cache, path: Path, kind: PackageFormat, beside: Beside | None = None
 ) -> Kernel:
-    """The Kernel in a package, unpacked into the cache once; `beside` goes before what the package
-    has.
+    """The Kernel in a package, unpacked into the cache once; `beside` goes before what the package has.
 
-        Raises UsageError for a package that is damaged or holds no kernel, or several, ToolMissing.
+    Raises UsageError for a package that is damaged or holds no kernel, or several, ToolMissing.
     """
     given = beside or Beside()
     path = path.absolute()
