@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from harness.linux.klog import EventKind, LogEvent, harmless
+from harness.linux.source_lines import SourceLines
 from harness.matrix.record import Record
 from harness.smoke.evidence import Evidence
 from harness.verdict import CheckResult, Verdict
 
-__all__ = ["TAINT_OF_MODULES", "judge_gone", "kernel_log", "with_last_words"]
+__all__ = ["TAINT_OF_MODULES", "judge_gone", "kernel_log", "places_of", "with_last_words"]
 
 # Linux Documentation/admin-guide/tainted-kernels.rst: bits 0 (P, proprietary), 12 (O, out of tree) and
 # 13 (E, unsigned).
 TAINT_OF_MODULES = 1 << 0 | 1 << 12 | 1 << 13
 """What a module of the user's does to a kernel by being one."""
 
+_MAX_PLACES = 4
 BANNER = b"Linux version "
 # What our init says before it powers off (guests/micro/init, guests/disk/root.sh).
 GAVE_UP = re.compile(rb"^granule: (no (?:root|virtio port)\b[^\r\n]{0,300})", re.MULTILINE)
@@ -41,6 +44,19 @@ def judge_gone(events: tuple[LogEvent, ...], reason: str, record: Record) -> Non
     if fatal:
         reason = f"the kernel said: {fatal[0].line.strip()}"
     record.end(verdict, reason, fatal[0].context if fatal else ())
+
+
+def places_of(events: tuple[LogEvent, ...], vmlinux: str) -> tuple[str, ...]:
+    """Where in the source the first oopses were, by the kernel's vmlinux: `f+0x1c/0x90 is at mm/msync.c:61`.
+
+    Empty where there is no vmlinux (an empty path), or it does not tell.
+    """
+    if not vmlinux:
+        return ()
+    lines = SourceLines(Path(vmlinux))
+    places = dict.fromkeys(event.oops.pc for event in events if event.oops is not None and event.oops.pc)
+    found = ((place, lines.find(place)) for place in list(places)[:_MAX_PLACES])
+    return tuple(f"{harmless(place.encode())} is at {at}" for place, at in found if at)
 
 
 def kernel_log(

@@ -32,7 +32,7 @@ from harness.matrix.boot import Symbols, boot, settle
 from harness.matrix.cell import Cell
 from harness.matrix.diagnosis import diagnose
 from harness.matrix.guests import BringUp, Guests
-from harness.matrix.judge import judge_gone, kernel_log, with_last_words
+from harness.matrix.judge import judge_gone, kernel_log, places_of, with_last_words
 from harness.matrix.on_hyperv import lacks_drivers
 from harness.matrix.patience import Patience
 from harness.matrix.post_mortem import PostMortem
@@ -278,6 +278,7 @@ def _judge_end(machine: Machine, gone: str, cell: Cell, record: Record, on_check
     events, log = machine.console.events, machine.transcript.content()
     if gone or any(event.is_fatal for event in events):
         judge_gone(events, with_last_words(gone, log), record)
+    record.diagnosis = (*places_of(events, record.provenance.get("vmlinux", "")), *record.diagnosis)
     if record.boot_s is not None:
         _add(kernel_log(events, log, record.tainted, cell.allowed_taint), record, on_check)
     if machine.hyperv is not None:

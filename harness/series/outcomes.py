@@ -19,6 +19,7 @@ BOOT: Final = "boot"
 _PAGE_SIZE: Final = "page-size"
 _LOG: Final = "kernel-log"
 _PC: Final = re.compile(r"\bpc : (\S+?\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+\])?)")
+_AT: Final = re.compile(r"(\S+) is at (\S+)")
 _SAID_CHARS: Final = 300
 _OWN: Final = frozenset({"vmbus", "storvsc", "netvsc", "hv-utils", "wire"})
 
@@ -68,7 +69,7 @@ def _tally(suite: Suite, run: MatrixResult) -> dict[str, _Tally]:
     cells = run.cells
     tallies: dict[str, _Tally] = {BOOT: _Tally()} | {name: _Tally() for name in suite.names}
     for cell in cells:
-        place = (_PC.findall(cell.console) or [""])[0] if cell.verdict.is_failure else ""
+        place = _place(cell) if cell.verdict.is_failure else ""
         _booted(cell, place, tallies[BOOT])
         for check in cell.checks:
             _checked(cell, check, place, tallies.setdefault(check.name, _Tally()))
@@ -80,6 +81,15 @@ def _tally(suite: Suite, run: MatrixResult) -> dict[str, _Tally]:
         if not tallies[name].ran and not tallies[name].reason:
             tallies[name].reason = _why_not(run)
     return tallies
+
+
+def _place(cell: CellResult) -> str:
+    """Where the kernel was when it complained: the function, with its file and line where they are known."""
+    functions = _PC.findall(cell.console)
+    known = [found for line in cell.diagnosis if (found := _AT.fullmatch(line))]
+    if known:
+        return f"{known[0][2]} ({known[0][1]})"
+    return str(functions[0]) if functions else ""
 
 
 def _why_not(run: MatrixResult) -> str:
