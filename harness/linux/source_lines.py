@@ -2,7 +2,7 @@
 
 With debugging information (DWARF, "Line Number Information") it is `mm/msync.c:61`; without, the file alone,
 from the symbol table: an object's local symbols follow that of its file, and on arm64 each has such for its
-its code (gABI, STT_FILE; AAELF64, "Mapping symbols").
+code (gABI, STT_FILE; AAELF64, "Mapping symbols").
 """
 
 from __future__ import annotations
