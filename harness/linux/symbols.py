@@ -31,6 +31,10 @@ MAX_IMAGE_BYTES: Final = 1 << 30
 MAX_LINE_PROGRAM_BYTES: Final = 32 << 20
 MAX_PROC_KALLSYMS_BYTES: Final = 128 << 20
 
+_IN_TREE: Final = re.compile(
+    r"(?:^|(?<=/))(?:arch|block|crypto|drivers|fs|include|init|io_uring|ipc|kernel|lib|mm|net|security|sound|virt)/.+"
+)
+"""The directories at a kernel tree's top that are compiled (its Kbuild)."""
 _OFFSET_LINE: Final = re.compile(r"Kernel Offset: (?:0x([0-9a-f]{1,16}) from 0x[0-9a-f]{1,16}|(disabled))")
 
 
@@ -209,7 +213,17 @@ def _line_in(dwarf: DWARFInfo, address: int) -> str:
     if after == 0 or rows[after - 1][1]:
         return ""
     _, _, file, line = rows[after - 1]
-    # DWARF 5 counts files from 0, earlier versions from 1 (DWARF 5, 6.2.4).
+    # DWARF 5 counts files and directories from 0, earlier versions from 1 (DWARF 5, 6.2.4).
+    first = 0 if program.header["version"] >= 5 else 1
     entries: Any = program.header["file_entry"]
-    name: bytes = entries[file if program.header["version"] >= 5 else file - 1].name
-    return f"{name.decode('utf-8', 'replace')}:{line}"
+    directories: Any = program.header["include_directory"]
+    entry = entries[file - first]
+    number = entry.dir_index - first
+    directory = directories[number].decode("utf-8", "replace") if 0 <= number < len(directories) else ""
+    return f"{_path_in_tree(directory, entry.name.decode('utf-8', 'replace'))}:{line}"
+
+
+def _path_in_tree(directory: str, name: str) -> str:
+    """A file's path from the top of the kernel tree, or its name alone where that cannot be seen."""
+    found = _IN_TREE.search(name if name.startswith("/") else f"{directory}/{name}")
+    return found[0].removeprefix("/") if found else name

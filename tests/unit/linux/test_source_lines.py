@@ -33,7 +33,17 @@ def linked(tmp_path: Path, *flags: str) -> Path:
     (tree / "broken.c").write_text(SOURCE)
     (tree / "other.c").write_text(OTHER)
     path = tmp_path / "vmlinux"
-    argv = [COMPILER, "-O1", "-ffreestanding", "-nostdlib", "-static", *flags, "-o", str(path)]
+    argv = [
+        COMPILER,
+        "-O1",
+        "-ffreestanding",
+        "-nostdlib",
+        "-static",
+        "-Wl,-Ttext=0xffff800080000000",
+        *flags,
+        "-o",
+        str(path),
+    ]
     subprocess.run([*argv, str(tree / "other.c"), str(tree / "broken.c")], check=True)
     return path
 
