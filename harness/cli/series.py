@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,8 @@ def series(given: str, as_json: bool, terse: bool, plan_only: bool, report: Path
             _print_plan(work, make_console(sys.stdout))
             return
         claim_directory(report)
-        result = work.run()
         about = work.about()
+        result = work.run(lambda so_far: _write(so_far, about, report))
         _write(result, about, report)
     except GranuleError as error:
         # `git bisect run` takes 2 and 3 for a bad commit.
@@ -183,7 +184,7 @@ class _Work:
             options=options,
         )
 
-    def run(self) -> SeriesResult:
+    def run(self, on_interrupt: Callable[[SeriesResult], None]) -> SeriesResult:
         """All of it, with progress on stderr."""
         require_programs()
         options, console = self.options, make_console(sys.stderr)
@@ -239,6 +240,7 @@ class _Work:
                 results=results,
                 listening=_Spoken(console, self.progress),
                 reuse=not options["again"],
+                on_interrupt=on_interrupt,
             ).run()
 
     def about(self) -> About:

@@ -228,6 +228,8 @@ class Engine:
     clock: Callable[[], float] = time.monotonic
     reuse: bool = True
     """Take what is on disk; False does all anew, and keeps it."""
+    on_interrupt: Callable[[SeriesResult], None] = lambda _so_far: None
+    """Given what was found so far when it is interrupted, before that is raised again."""
     _units: dict[tuple[int, Variant], Unit] = field(default_factory=dict)
     _built: dict[tuple[int, PageSize | None], Built] = field(default_factory=dict)
     _took_s: dict[str, float] = field(default_factory=dict)
@@ -250,6 +252,9 @@ class Engine:
             except InfraError as error:
                 stopped = f"this machine: {error}"
                 break
+            except KeyboardInterrupt:
+                self.on_interrupt(self._result("an interrupt"))
+                raise
         return self._result(stopped)
 
     def _result(self, stopped: str = "") -> SeriesResult:

@@ -173,8 +173,11 @@ def test_goes_on_after_a_kill(start: Start) -> None:
     """What was finished is not repeated, and the table is the one of a run that was not killed."""
     fails = lambda step, variant, _run: ("mapping",) if step >= 2 and variant == K64 else ()  # noqa: E731
     first = FakeRunner(fails, kill_after=5)
+    so_far: list[SeriesResult] = []
     with pytest.raises(KeyboardInterrupt):
-        start(asked(4), runner=first)
+        start(asked(4), runner=first, on_interrupt=so_far.append)
+    assert so_far[0].stopped == "an interrupt"
+    assert (0, K64) in so_far[0].units
     builder, second = FakeBuilder(), FakeRunner(fails)
     result = start(asked(4), builder, second)
     whole = FakeRunner(fails)
