@@ -172,6 +172,23 @@ class SeriesResult:
                 found = new_warnings(known.built.warnings, found)
         return found
 
+    def lost_options(self, step: int, variant: Variant) -> tuple[str, ...]:
+        """Options of a full configuration that the base takes and the tree since this patch does not."""
+        before, unit = self.units.get((0, variant)), self.units.get((step, variant))
+        if before is None or unit is None or not before.built.is_built:
+            return ()
+        known = set(before.built.dropped)
+        for earlier in range(1, step):
+            if (earlier, variant) in self.units:
+                known |= set(self.units[earlier, variant].built.dropped)
+        return tuple(option for option in unit.built.dropped if option not in known)
+
+    def grown_bytes(self, variant: Variant) -> int | None:
+        """By how much the whole series makes the Image larger; None where either is not built."""
+        ends = [self.units.get((step, variant)) for step in (0, self.asked.effective[-1])]
+        sizes = [unit.built.image_bytes for unit in ends if unit is not None and unit.built.is_built]
+        return sizes[1] - sizes[0] if len(sizes) == 2 else None
+
     @property
     def exit_status(self) -> int:
         """0 nothing new, 1 something is, 125 it cannot be told: as `git bisect run` takes it."""

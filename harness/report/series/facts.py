@@ -90,12 +90,14 @@ def first_bad_line(bad: FirstBad, result: SeriesResult) -> str:
 
 
 def warning_lines(result: SeriesResult) -> list[str]:
-    """New warnings, each once, with the patch and the page sizes that have it."""
+    """New warnings and lost options, each once, with the patch and the page sizes that have it."""
     found: dict[tuple[int, str], list[str]] = {}
     for step in result.asked.effective[1:]:
         for variant in result.asked.variants:
             for warning in result.warnings(step, variant):
                 found.setdefault((step, str(warning)), []).append(variant.label)
+            for option in result.lost_options(step, variant):
+                found.setdefault((step, f"CONFIG_{option} is lost"), []).append(variant.label)
     return [f"patch {step} at {', '.join(sizes)}: {safe(text)}" for (step, text), sizes in found.items()]
 
 

@@ -62,6 +62,8 @@ def _size_lines(table: Table, variant: Variant) -> list[str]:
     ]
     base = table.word(0, variant)
     control = "" if base is Word.PASS else f"; base: {base.value}"
+    grown = table.result.grown_bytes(variant)
+    control += "" if grown is None else f"; Image {grown:+} bytes"
     return _wrapped(f"{variant.label + ':':5} {', '.join(parts)}{control}", indent="  ", hanging="        ")
 
 

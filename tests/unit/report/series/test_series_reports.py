@@ -132,6 +132,22 @@ def test_warnings_are_told_once_by_the_patch_that_brought_them(tmp_path: Path) -
     assert "patch 5 at 64K" not in render_series(result, ABOUT, width=140)
 
 
+def test_lost_options_and_grown_images(tmp_path: Path) -> None:
+    """An option that vanishes is told with its patch; the mail says by how much the Image grew."""
+    result = result_of(tmp_path)
+    units = dict(result.units)
+    for step, size_bytes in ((0, 1000), (5, 1512)):
+        built = dataclasses.replace(
+            units[step, K64].built, dropped=("OLD", *(("NEW",) if step else ())), image_bytes=size_bytes
+        )
+        units[step, K64] = dataclasses.replace(units[step, K64], built=built)
+    result = dataclasses.replace(result, units=units)
+    text = render_series(result, ABOUT, width=140)
+    assert "patch 5 at 64K: CONFIG_NEW is lost" in text
+    assert "CONFIG_OLD" not in text
+    assert "Image +512 bytes" in render_mail(result, ABOUT)
+
+
 def test_terse(tmp_path: Path) -> None:
     """A line for each finding begins with file and line, and says ERROR or WARNING."""
     result = with_warning(result_of(tmp_path), 4, Warning_("mm/a.c", 7, "unused"))
