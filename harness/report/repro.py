@@ -11,6 +11,7 @@ checks, up to the one that failed, instead of waiting for the host. What needs t
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -30,7 +31,10 @@ __all__ = ["refusal_of", "write_repro"]
 # Those whose other end is in the host's process: without it their scripts would wait for nothing.
 _OF_THE_HOST: Final = frozenset({"network", "ssh"})
 _MEMORY_CHECKS: Final = frozenset({"user-tables", "kernel-tables"})
+_OF_DISKS: Final = "-block"
+"""How the names of its scripts end."""
 _MAX_EXPECTED: Final = 20
+_BLOCK_BYTES: Final = 1 << 20
 
 
 def refusal_of(cell: CellResult) -> str:
@@ -120,20 +124,33 @@ def _write_initramfs(cell: CellResult, given: Path, target: Path) -> None:
         write_cpio(Path(added.name), entries)
         for part in (given, Path(added.name)):
             with part.open("rb") as source:
-                shutil.copyfileobj(source, out, 1 << 20)
+                shutil.copyfileobj(source, out, _BLOCK_BYTES)
 
 
 def _copy_disks(cell: CellResult, directory: Path) -> list[tuple[str, str]]:
-    """Serial and file of each disk."""
-    disks = []
+    """Serial and file of each disk; none where no script uses them."""
+    disks: list[tuple[str, str]] = []
+    if not any(name.endswith(_OF_DISKS) for name, _script in _scripts(cell)):
+        return disks
     for word in shlex.split(cell.provenance.get("disks", "")):
         serial, _equals, path = word.partition("=")
         if not Path(path).is_file():
             raise UsageError(f"{cell.id}: its disk {path} is gone; run it again with: {cell.rerun}")
         name = f"disk-{serial}"
-        shutil.copyfile(path, directory / name)
+        _copy_with_holes(Path(path), directory / name)
         disks.append((serial, name))
     return disks
+
+
+def _copy_with_holes(source: Path, target: Path) -> None:
+    """A copy that takes no room for what is zero, as most of a disk's image is."""
+    with source.open("rb") as given, target.open("wb") as copy:
+        while block := given.read(_BLOCK_BYTES):
+            if any(block):
+                copy.write(block)
+            else:
+                copy.seek(len(block), os.SEEK_CUR)
+        copy.truncate()
 
 
 def _argv(cell: CellResult, disks: list[tuple[str, str]]) -> list[str]:

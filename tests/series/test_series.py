@@ -36,11 +36,17 @@ EXPECTED: dict[int, dict[str, dict[str, set[str]]]] = {
     6: {"64k": {NEW: {"mapping"}}, "16k": {SINCE: {"mapping", "kernel-log"}}},
     7: {"64k": {SINCE: {"mapping"}}, "16k": {SINCE: {"mapping", "kernel-log"}}},  # a clean-up
     8: {
-        "64k": {SINCE: {"mapping"}, NEW: {"wire"}},
-        "16k": {SINCE: {"mapping", "kernel-log"}, NEW: {"wire"}},
+        "64k": {SINCE: {"mapping"}, NEW: {"storvsc", "wire"}},
+        "16k": {SINCE: {"mapping", "kernel-log"}, NEW: {"storvsc", "wire"}},
     },
-    9: {"64k": {SINCE: {"mapping", "wire"}}, "16k": {SINCE: {"mapping", "kernel-log", "wire"}}},
-    10: {"64k": {SINCE: {"mapping", "wire"}}, "16k": {SINCE: {"mapping", "kernel-log", "wire"}}},
+    9: {
+        "64k": {SINCE: {"mapping", "storvsc", "wire"}},
+        "16k": {SINCE: {"mapping", "kernel-log", "storvsc", "wire"}},
+    },
+    10: {
+        "64k": {SINCE: {"mapping", "storvsc", "wire"}},
+        "16k": {SINCE: {"mapping", "kernel-log", "storvsc", "wire"}},
+    },
 }
 
 

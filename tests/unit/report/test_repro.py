@@ -62,7 +62,7 @@ def test_directory(tmp_path: Path) -> None:
     directory = tmp_path / "out"
     write_repro(failed(tmp_path), directory)
     assert sorted(path.name for path in directory.iterdir()) == [
-        "Image", "README", "argv", "disk-ext4-4096", "expected", "initramfs.cpio", "run.sh",
+        "Image", "README", "argv", "expected", "initramfs.cpio", "run.sh",
     ]  # fmt: skip
     argv = (directory / "argv").read_text().splitlines()
     assert argv[argv.index("-machine") + 1] == "virt,gic-version=3,mte=on"
@@ -81,6 +81,19 @@ def test_scripts_up_to_the_failed_check(tmp_path: Path) -> None:
     )
     for absent in (b"probe fork", b"ping -c", b"cat auxv"):
         assert absent not in content
+
+
+def test_disks_of_what_uses_them(tmp_path: Path) -> None:
+    """The disks are copied, without what is zero, where a script of the block check is run."""
+    found = failed(tmp_path, commands={"page-size": ("true",), "block": ("mount",), "mapping": ("probe",)})
+    checks = (*found.checks[:1], dataclasses.replace(found.checks[0], name="block"), found.checks[1])
+    with (tmp_path / "disk").open("r+b") as disk:
+        disk.truncate(64 << 20)
+    write_repro(dataclasses.replace(found, checks=checks), tmp_path / "out")
+    copy = tmp_path / "out/disk-ext4-4096"
+    assert copy.stat().st_size == 64 << 20
+    assert copy.stat().st_blocks * 512 < 4 << 20
+    assert "virtio-blk-device,drive=disk0,serial=ext4-4096" in (tmp_path / "out/argv").read_text()
 
 
 def test_run_says_whether_it_shows(tmp_path: Path) -> None:
