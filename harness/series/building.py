@@ -29,7 +29,7 @@ from harness.kernels.record import sha256_of
 from harness.kernels.trees.origin import SourceTree
 from harness.kernels.trees.patches import Patch, series_digest
 from harness.kernels.trees.scratch import patched
-from harness.series.logs import Ledger, short_path
+from harness.series.logs import Ledger, first_place, short_path
 from harness.series.values import Built, Outlook
 from harness.spec import PageSize
 
@@ -157,6 +157,7 @@ class KernelBuilder:
         return Built(
             outlook=Outlook.FAILED,
             errors=tuple(_shortened(line, tree.path, error.output) for line in said),
+            place=first_place(error.log, tree.path, error.output),
             objects=objects[:_MAX_OBJECTS],
             warnings=ledger.warnings(),
             compiler=self.toolchain.version,

@@ -224,13 +224,7 @@ def _of_build(built: Built) -> Outcome:
     said = built.errors[0] if built.errors else "it failed"
     if built.is_built:
         return Outcome(runs=1)
-    return Outcome(runs=1, failed=1, said=said, place=_place(said))
-
-
-def _place(error: str) -> str:
-    """`mm/mmap.c:12` of `mm/mmap.c:12:3: error: …`."""
-    parts = error.split(":")
-    return f"{parts[0]}:{parts[1]}" if len(parts) > 2 and parts[1].isdigit() and " " not in parts[0] else ""
+    return Outcome(runs=1, failed=1, said=said, place=built.place)
 
 
 @dataclass(slots=True)

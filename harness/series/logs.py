@@ -18,12 +18,16 @@ from harness.kernels.kbuild.build import step_of
 from harness.saving import replacing
 from harness.series.values import Warning_
 
-__all__ = ["Ledger", "new_warnings", "short_path"]
+__all__ = ["Ledger", "first_place", "new_warnings", "short_path"]
 
 _WARNING: Final = re.compile(r"(\S+?):(\d+)(?::\d+)?: warning: (.*)")
 _OTHER: Final = re.compile(
     r"WARNING: (?P<modpost>modpost: .*)|(?:\S*/)?\S*ld(?:\.bfd)?: warning: (?P<linker>.*)"
 )
+_ERROR: Final = re.compile(r"(\S+?):(\d+)(?::\d+)?: (?:fatal )?error: ")
+_CALLER: Final = re.compile(r"(?:inlined from .* at|\bfrom) (\S+?):(\d+)")
+_HEADERS: Final = ("include/", "arch/arm64/include/")
+_CONTEXT_LINES: Final = 40
 _FILE: Final = "granule.warnings.json"
 _MAX_LOG_BYTES: Final = 64 << 20
 _MAX_WARNINGS: Final = 2000
@@ -97,6 +101,30 @@ class Ledger:
             kept = self.objects.setdefault(name, [])
             if len(kept) < _MAX_WARNINGS:
                 kept.append(warning)
+
+
+def first_place(log: Path, source: Path, output: Path) -> str:
+    """Where a build's first error comes from, `FILE:LINE`: of one in a header, who includes or calls it.
+
+    GCC names those on the lines before: `inlined from 'f' at mm/x.c:12:3:`, `from mm/x.c:7:`. Empty where no
+    error has a place.
+    """
+    before: list[str] = []
+    for line in _lines(log):
+        found = _ERROR.match(line)
+        if found is None:
+            before = [] if step_of(line) is not None else [*before[-_CONTEXT_LINES:], line]
+            continue
+        own = short_path(found[1], source, output)
+        if not own.startswith(_HEADERS):
+            return f"{own}:{found[2]}"
+        for earlier in reversed(before):
+            for path, number in _CALLER.findall(earlier):
+                caller = short_path(path, source, output)
+                if not caller.startswith(_HEADERS):
+                    return f"{caller}:{number}"
+        return f"{own}:{found[2]}"
+    return ""
 
 
 def new_warnings(base: Iterable[Warning_], now: Iterable[Warning_]) -> tuple[Warning_, ...]:

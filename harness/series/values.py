@@ -104,6 +104,8 @@ class Built:
     release: str = ""
     errors: tuple[str, ...] = ()
     """The first ones, with paths from the top of the tree; or why there is no such kernel."""
+    place: str = ""
+    """Where the first error comes from, `mm/mincore.c:240`, also where a header prints it."""
     objects: tuple[str, ...] = ()
     """What this build compiled, at most some hundred."""
     left_out: tuple[str, ...] = ()
@@ -129,6 +131,7 @@ class Built:
             "digest": self.digest,
             "release": self.release,
             "errors": list(self.errors),
+            "place": self.place,
             "objects": list(self.objects),
             "left_out": list(self.left_out),
             "warnings": [[each.file, each.line, each.text] for each in self.warnings],
@@ -147,6 +150,7 @@ class Built:
             digest=str(table["digest"]),
             release=str(table["release"]),
             errors=tuple(map(str, table["errors"])),
+            place=str(table.get("place", "")),  # kept since it is told
             objects=tuple(map(str, table["objects"])),
             left_out=tuple(map(str, table["left_out"])),
             warnings=tuple(

@@ -5,6 +5,7 @@ May import harness.series, harness.report.wording and the standard library.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,19 @@ from harness.series.engine import SeriesResult
 from harness.series.values import BUILD, Variant
 from harness.series.verdicts import FirstBad, Judged, Word, worst
 
-__all__ = ["About", "Table", "first_bad_line", "left_out_lines", "summary", "warning_lines"]
+__all__ = [
+    "About",
+    "Table",
+    "first_bad_groups",
+    "first_bad_lines",
+    "left_out_lines",
+    "summary",
+    "warning_lines",
+]
 
 _SHOWN = 3
+# The same is found at another size with other addresses and lengths.
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +88,32 @@ class Table:
         return f"{opening}: {shown}"
 
 
-def first_bad_line(bad: FirstBad, result: SeriesResult) -> str:
-    """`patch 3 (mm: …) at 64K: build: mm/x.c:12: … (1/1)`; a range where the patch itself is not known."""
+def first_bad_groups(result: SeriesResult) -> list[tuple[str, FirstBad]]:
+    """Each first bad patch and check once, with the page sizes at which the same is said."""
+    found: dict[tuple[int, int, str, str], tuple[list[str], FirstBad]] = {}
+    for bad in result.bad():
+        said = _NUMBERS.sub("N", bad.judged.outcome.said)
+        labels, _first = found.setdefault((bad.step, bad.after, bad.check, said), ([], bad))
+        labels.append(bad.variant.label)
+    return [(", ".join(labels), first) for labels, first in found.values()]
+
+
+def first_bad_lines(result: SeriesResult) -> list[str]:
+    """`patch 3 (mm: ...) at 64K: build (1/1 runs): mm/x.c:12: ...`, one for each patch and check.
+
+    Page sizes at which the same is said stand together; a range where the patch itself is not known.
+    """
+    return [_first_bad(bad, sizes, result) for sizes, bad in first_bad_groups(result)]
+
+
+def _first_bad(bad: FirstBad, sizes: str, result: SeriesResult) -> str:
     patch = result.asked.patches[bad.step - 1]
     which = f"patch {bad.step}" if bad.is_exact else f"one of patches {bad.after + 1} to {bad.step}"
     outcome = bad.judged.outcome
     place = f" at {outcome.place}" if outcome.place and outcome.place not in outcome.said else ""
     return (
-        f"{which} ({safe(patch.subject)}) x {bad.variant.label} x {bad.check}: "
-        f"{safe(outcome.said)}{safe(place)} ({bad.judged.count} runs)"
+        f"{which} ({safe(patch.subject)}) at {sizes}: {bad.check} ({bad.judged.count} runs): "
+        f"{safe(outcome.said)}{safe(place)}"
     )
 
 
@@ -120,13 +148,16 @@ def left_out_lines(result: SeriesResult) -> list[str]:
     ]
     if untried:
         lines.append(f"not tried: {_few(untried)}")
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for (variant, check), column in result.table().items():
         for one in column:
             if one.word is Word.NOT_RUN and one.outcome.said:
-                labels = reasons.setdefault((check, one.outcome.said), [])
-                labels += [variant.label] if variant.label not in labels else []
-    lines += [f"{check} at {', '.join(labels)}: {safe(said)}" for (check, said), labels in reasons.items()]
+                checks, labels = reasons.setdefault(one.outcome.said, ({}, {}))
+                checks[check] = labels[variant.label] = None
+    lines += [
+        f"{_few(tuple(checks))} at {', '.join(labels)}: {safe(said)}"
+        for said, (checks, labels) in reasons.items()
+    ]
     return lines
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Final
 
-from harness.report.series.facts import About, Table, first_bad_line, left_out_lines, warning_lines
+from harness.report.series.facts import About, Table, first_bad_groups, left_out_lines, warning_lines
 from harness.report.wording import safe
 from harness.series.engine import SeriesResult
+from harness.series.order import Mode
 from harness.series.values import Variant
 from harness.series.verdicts import Word
 
@@ -16,34 +18,62 @@ __all__ = ["COLUMNS", "LINES", "render_mail"]
 
 LINES: Final = 25
 COLUMNS: Final = 72
-_ENTRY_LINES: Final = 3
-"""Of one finding; the report has all of it."""
+_PLACE: Final = re.compile(r"[\w./-]+\.[chS]:\d+")
+_QUOTES: Final = str.maketrans("\u2018\u2019\u201c\u201d\u2026", "''\"\".")
+"""What compilers print in a locale with them."""
 
 
 def render_mail(result: SeriesResult, about: About) -> str:
     """The text, ASCII, ending with a line break."""
     table = Table.of(result)
     opening = [
-        *_wrapped(f"Tested with granule at {_sizes(result)}, every patch built and booted where said:"),
+        *_wrapped(f"{len(result.asked.patches)} patches at {_sizes(result)}, {_tried(result)}:"),
         *_wrapped(f"base {safe(about.base)}", indent="  "),
         *_wrapped(f"series {safe(about.series)}, sha256 {about.digest[:12]}", indent="  "),
-        *_wrapped(f"{safe(about.compiler)}; {safe(about.qemu)}", indent="  "),
+        *_wrapped(f"{safe(about.compiler)}; QEMU {safe(about.qemu)}", indent="  "),
         "",
     ]
     opening += [line for variant in result.asked.variants for line in _size_lines(table, variant)]
+    bad, warnings = _new_lines(result), warning_lines(result)
     left_out = _entries("Not covered:", left_out_lines(result), 1)
-    found = [
-        *_entries(
-            "New against the base (k of n runs):", [first_bad_line(bad, result) for bad in result.bad()]
-        ),
-        *_entries("New warnings:", warning_lines(result)),
-    ]
-    if not found:
-        found = ["", "New against the base: nothing."]
-    room = LINES - len(opening) - min(len(left_out), 6)
+    room = LINES - len(opening) - min(len(left_out), 4)
+    for most in (3, 2, 1):
+        found = [
+            *(
+                _entries("New against the base (k of n runs):", bad, most)
+                or ["", "New against the base: nothing."]
+            ),
+            *_entries("New warnings:", warnings, most),
+        ]
+        if len(found) <= room:
+            break
     lines = [*opening, *_cut(found, room)]
-    lines += _cut(left_out, LINES - len(lines))
+    left_lines = LINES - len(lines)
+    longer = _entries("Not covered:", left_out_lines(result), 2)
+    lines += longer if len(longer) <= left_lines else _cut(left_out, left_lines)
     return "\n".join(_plain(line) for line in lines) + "\n"
+
+
+def _new_lines(result: SeriesResult) -> list[str]:
+    """`patch 3, 64K: build 1/1, mm/mincore.c:240: error: ...`: what tells most comes first."""
+    lines = []
+    for sizes, bad in first_bad_groups(result):
+        which = f"patch {bad.step}" if bad.is_exact else f"one of patches {bad.after + 1}-{bad.step}"
+        said = safe(bad.judged.outcome.said)
+        named = _PLACE.search(said)
+        place = safe(bad.judged.outcome.place) or (named[0] if named else "")
+        words = said.partition("error: ")[2] or said
+        where = f", {place}" if place else ""
+        lines.append(f"{which}, {sizes}: {bad.check} {bad.judged.count}{where}: {words}")
+    return lines
+
+
+def _tried(result: SeriesResult) -> str:
+    return {
+        Mode.EVERY: "each built, booted and checked",
+        Mode.TIP: "built, booted and checked as a whole",
+        Mode.BISECT: "built, booted and checked as a whole, then bisected",
+    }[result.asked.mode]
 
 
 def _sizes(result: SeriesResult) -> str:
@@ -78,7 +108,7 @@ def _ranges(steps: Sequence[int]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in parts)
 
 
-def _entries(title: str, entries: Sequence[str], most: int = _ENTRY_LINES) -> list[str]:
+def _entries(title: str, entries: Sequence[str], most: int) -> list[str]:
     if not entries:
         return []
     lines = ["", title]
@@ -103,4 +133,4 @@ def _wrapped(text: str, *, indent: str = "", hanging: str = "") -> list[str]:
 
 
 def _plain(line: str) -> str:
-    return line.encode("ascii", "replace").decode("ascii")[:COLUMNS].rstrip()
+    return line.translate(_QUOTES).encode("ascii", "replace").decode("ascii")[:COLUMNS].rstrip()

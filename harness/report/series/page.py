@@ -9,7 +9,7 @@ import functools
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from harness.report.series.facts import About, Table, first_bad_line, left_out_lines, summary, warning_lines
+from harness.report.series.facts import About, Table, first_bad_lines, left_out_lines, summary, warning_lines
 from harness.report.wording import safe
 from harness.series.engine import SeriesResult
 
@@ -42,7 +42,7 @@ def render_page(result: SeriesResult, about: About) -> str:
         rows=rows,
         summary=summary(result),
         ok=not result.exit_status,
-        bad=[first_bad_line(bad, result) for bad in result.bad()],
+        bad=first_bad_lines(result),
         warnings=warning_lines(result),
         left_out=left_out_lines(result),
         seconds=round(result.seconds),

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from harness.report.series.facts import About, Table, first_bad_line, left_out_lines, summary, warning_lines
+from harness.report.series.facts import About, Table, first_bad_lines, left_out_lines, summary, warning_lines
 from harness.report.wording import safe
 from harness.series.engine import SeriesResult
 from harness.series.verdicts import Word
@@ -43,7 +43,7 @@ def print_series(result: SeriesResult, about: About, console: Console) -> None:
     console.print()
     console.print(_drawn(table))
     for title, lines in (
-        ("First bad patch x page size x check:", [first_bad_line(bad, result) for bad in result.bad()]),
+        ("First bad patch, page size and check:", first_bad_lines(result)),
         ("Warnings that the base does not have:", warning_lines(result)),
         ("Not covered:", left_out_lines(result)),
     ):

@@ -107,7 +107,7 @@ class FakeBuilder:
         if step in self.absent:
             return Built(outlook=Outlook.ABSENT, errors=("no such option",))
         if size in self.broken.get(step, ()):
-            return Built(outlook=Outlook.FAILED, errors=("mm/a.c:3:1: error: no",))
+            return Built(outlook=Outlook.FAILED, errors=("mm/a.c:3:1: error: no",), place="mm/a.c:3")
         return Built(outlook=Outlook.BUILT, image=self.image, digest=f"{step}")
 
 

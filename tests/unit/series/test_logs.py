@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.series.logs import Ledger, new_warnings
+from harness.series.logs import Ledger, first_place, new_warnings
 from harness.series.values import Warning_
 
 UNUSED = "unused variable 'a' [-Wunused-variable]"
@@ -69,3 +69,24 @@ def test_new_warnings() -> None:
     base = (Warning_("a.c", 3, "x"),)
     now = (Warning_("a.c", 5, "x"), Warning_("a.c", 9, "x"), Warning_("b.c", 1, "x"))
     assert new_warnings(base, now) == now[1:]
+
+
+def test_place_of_an_error_in_a_header(tmp_path: Path) -> None:
+    """An assertion that a header makes is placed where it is used; one in a source file where it is."""
+    source = tmp_path / "tree"
+    said = log(
+        tmp_path,
+        "  CC      mm/a.o",
+        f"{source}/mm/a.c:1:1: warning: {UNUSED}",
+        "  CC      mm/b.o",
+        "In file included from <command-line>:",
+        "In function 'f',",
+        f"    inlined from 'g' at {source}/mm/b.c:237:1:",
+        f"{source}/include/linux/compiler_types.h:543:45: error: call to '__compiletime_assert_1' declared",
+    )
+    assert first_place(said, source, tmp_path) == "mm/b.c:237"
+    said = log(tmp_path, "  CC      mm/a.o", f"{source}/mm/a.c:3:1: error: no")
+    assert first_place(said, source, tmp_path) == "mm/a.c:3"
+    said = log(tmp_path, "In file included from mm/c.c:7:", f"{source}/include/x.h:3:1: fatal error: no")
+    assert first_place(said, source, tmp_path) == "mm/c.c:7"
+    assert first_place(log(tmp_path, "make: *** [x] Error 2"), source, tmp_path) == ""
