@@ -22,7 +22,9 @@ FAILED = "failed"
 README = "README.txt"
 SNAPSHOT = "guest.snapshot"
 
-REPORTS = ("report.json", "junit.xml", "report.html")
+REPORTS = (
+    "report.json", "junit.xml", "report.html", "series.json", "series.html", "series.txt", "mail.txt",
+)  # fmt: skip
 
 
 def claim_directory(directory: Path) -> None:
