@@ -216,6 +216,8 @@ class Hyperv:
     """The newest version of VMBus that the host agrees to; kernels ask for older ones then."""
     disks: tuple[Disk, ...] = ()
     """Behind storvsc, each with a controller of its own."""
+    balloon: bool = False
+    """With dynamic memory: the guest tells how much it needs, and gives pages up."""
     network: bool = False
     """With an adapter of netvsc's, and the host of harness.hyperv.net at its other end."""
     page_size: PageSize | None = None

@@ -20,7 +20,7 @@ from harness.kernels.longrun import Progress, quiet
 __all__ = ["MODULES", "debian_source", "rebuild"]
 
 _KIND: Final = "modules"
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _PACKAGE: Final = "linux-source-6.12"
 HEADER: Final = "include/linux/hyperv.h"
 
@@ -36,6 +36,7 @@ class _Module:
 MODULES: Final = {
     "hv_vmbus": _Module("drivers/hv", ("*.c", "*.h"), "hv"),
     "hv_utils": _Module("drivers/hv", ("*.c", "*.h"), "hv"),
+    "hv_balloon": _Module("drivers/hv", ("*.c", "*.h"), "hv"),
     "hv_storvsc": _Module("drivers/scsi", ("storvsc_drv.c",), "storvsc"),
     "hv_netvsc": _Module("drivers/net/hyperv", ("*.c", "*.h"), "netvsc"),
     "hv_sock": _Module("net/vmw_vsock", ("hyperv_transport.c",), "sock"),

@@ -1,4 +1,4 @@
-"""What a machine's spec puts on the bus beside the standard devices: disks, and a network with a host."""
+"""What a machine's spec puts on the bus beside the standard devices: disks, memory, a network with a host."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 from harness.errors import UsageError
 from harness.hyperv.channel import Device
+from harness.hyperv.devices.balloon import Balloon
 from harness.hyperv.devices.hvsock import SocketHost
 from harness.hyperv.devices.netvsc import Netvsc
 from harness.hyperv.devices.storvsc import Storvsc
@@ -79,6 +80,7 @@ class Peripherals:
         """Services that sockets of the guest's can be connected to."""
         self.network: IpHost | None = None
         self.adapter: Netvsc | None = None
+        self.balloon: Balloon | None = Balloon() if spec.balloon else None
         if spec.network:
             self.network = IpHost(ports)
             self.adapter = Netvsc(self.network)
@@ -86,7 +88,8 @@ class Peripherals:
     @property
     def devices(self) -> tuple[Device, ...]:
         """All of them, in the order they are offered in."""
-        return (*self.disks.values(), *(() if self.adapter is None else (self.adapter,)))
+        others = (one for one in (self.adapter, self.balloon) if one is not None)
+        return (*self.disks.values(), *others)
 
     def close(self) -> None:
         """Give the disks' memory back; safe to call again."""

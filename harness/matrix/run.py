@@ -130,6 +130,7 @@ def _hyperv(cell: Cell, kernel: Kernel, bench: Bench) -> Hyperv:
     return replace(
         hyperv_setup(bench.cache),
         disks=scsi_disks(bench.cache),
+        balloon=True,
         network=True,
         page_size=cell.page_size,
     )

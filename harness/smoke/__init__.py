@@ -20,7 +20,9 @@ from harness.smoke.distro import (
 )
 from harness.smoke.hyperv import utils, vmbus
 from harness.smoke.hyperv_disk import storvsc
+from harness.smoke.hyperv_memory import balloon
 from harness.smoke.hyperv_network import netvsc
+from harness.smoke.hyperv_socket import hv_sock
 from harness.smoke.kernel_tables import kernel_tables
 from harness.smoke.login import ssh
 from harness.smoke.memory import (
@@ -74,6 +76,8 @@ HYPERV_CHECKS = (
     Check(run=vmbus, platform=Platform.HYPERV, required=True, guests=EVERY),
     Check(run=storvsc, platform=Platform.HYPERV),
     Check(run=netvsc, platform=Platform.HYPERV),
+    Check(run=hv_sock, platform=Platform.HYPERV),
+    Check(run=balloon, platform=Platform.HYPERV),
     Check(run=utils, label="hv-utils", platform=Platform.HYPERV),
 )
 

@@ -25,6 +25,7 @@ _DRIVERS: Final = {
     GuidOf.SHUTDOWN: ("HYPERV_UTILS", "hv_utils"),
     GuidOf.KVP: ("HYPERV_UTILS", "hv_utils"),
     GuidOf.VSS: ("HYPERV_UTILS", "hv_utils"),
+    GuidOf.BALLOON: ("HYPERV_BALLOON", "hv_balloon"),
     GuidOf.SCSI: ("HYPERV_STORAGE", "hv_storvsc"),
     GuidOf.NETWORK: ("HYPERV_NET", "hv_netvsc"),
 }
@@ -34,6 +35,7 @@ _EXERCISED_BY: Final = {
     "storvsc": "storvsc",
     "netvsc": "netvsc",
     "hv_sock": "hv-sock",
+    "hv_balloon": "balloon",
 }
 """The check that has a driver cross the wire in every way; hv_vmbus's rules are due in every guest."""
 _BINDINGS: Final = (

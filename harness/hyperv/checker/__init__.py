@@ -6,6 +6,7 @@ rings       lists of pages, rings, buffers
 synic       the SynIC's pages, the bus's pages, the crash report
 storage     storvsc's requests
 network     netvsc's buffers and packets
+dynamic_memory  hv_balloon's reports
 checker     the observer that gives each of them what it needs
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from harness.hyperv.channel import Channel
+from harness.hyperv.checker.dynamic_memory import MemoryRules
 from harness.hyperv.checker.network import NetworkRules
 from harness.hyperv.checker.rings import RingRules
 from harness.hyperv.checker.storage import StorageRules
@@ -42,6 +43,7 @@ class WireChecker(Observer):
         self._pages = PageRules(self._tally, page_bytes, memory)
         self._storage = StorageRules(self._tally)
         self._network = NetworkRules(self._tally, page_bytes, self._rings.gpadls)
+        self._memory = MemoryRules(self._tally, page_bytes)
         self._others = 0
         log.subscribe(self)
 
@@ -81,6 +83,8 @@ class WireChecker(Observer):
             self._storage.packet(channel, packet)
         elif driver == "netvsc":
             self._network.packet(channel, packet)
+        elif driver == "hv_balloon":
+            self._memory.packet(channel, packet)
         elif driver == "hv_sock":
             length = int.from_bytes(packet.data[4:8], "little")
             self._tally.holds(

@@ -32,6 +32,7 @@ DRIVERS: Final[Mapping[UUID, str]] = {
 """Which driver of Linux takes which interface type."""
 _RING_RULE: Final = {
     "hv_utils": "utils.ring", "storvsc": "storvsc.ring", "netvsc": "netvsc.ring", "hv_sock": "sock.ring",
+    "hv_balloon": "balloon.ring",
 }  # fmt: skip
 _BY_HOST_AT: Final = 4
 """Of an offer's user-defined bytes: the first of a pipe's own (struct vmbus_channel_offer, u.pipe)."""

@@ -122,6 +122,32 @@ _STORAGE: Final = (
     ),
 )  # fmt: skip
 
+_MEMORY: Final = (
+    WireRule(
+        name="balloon.ring", driver="hv_balloon", source="drivers/hv/hv_balloon.c:478",
+        claim="both rings have the size that 16 KiB of payload give",
+    ),
+    WireRule(
+        name="balloon.capability", driver="hv_balloon", source="drivers/hv/hv_balloon.c:1687",
+        claim="ballooning is offered where the guest's page is 4 KiB, and nowhere else",
+    ),
+    WireRule(
+        name="balloon.status", driver="hv_balloon", source="drivers/hv/hv_balloon.c:1155-1156",
+        claim="memory is counted in pages of 4 KiB: multiples of a guest page's, and no more than there is",
+        when="a report",
+    ),
+    WireRule(
+        name="balloon.ram", driver="hv_balloon", source="drivers/hv/hv_balloon.c:1236-1238",
+        claim="what is given up is RAM",
+        when="a balloon request",
+    ),
+    WireRule(
+        name="balloon.distinct", driver="hv_balloon", source="drivers/hv/hv_balloon.c:1236-1238",
+        claim="each page is given up once",
+        when="a balloon request",
+    ),
+)  # fmt: skip
+
 _NETWORK: Final = (
     WireRule(
         name="netvsc.ring", driver="netvsc", source="drivers/net/hyperv/netvsc_drv.c:2882",
@@ -180,7 +206,7 @@ _SOCKETS: Final = (
     ),
 )  # fmt: skip
 
-RULES: Final = (*_VMBUS, *_UTILS, *_STORAGE, *_NETWORK, *_SOCKETS)
+RULES: Final = (*_VMBUS, *_UTILS, *_STORAGE, *_MEMORY, *_NETWORK, *_SOCKETS)
 _BY_NAME: Final = {each.name: each for each in RULES}
 
 

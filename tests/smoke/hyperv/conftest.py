@@ -12,6 +12,7 @@ import pytest
 from harness.build.disks import ext4_disk
 from harness.deadline import Deadline
 from harness.hyperv.checker import CheckReport, WireChecker
+from harness.hyperv.devices.balloon import Balloon
 from harness.hyperv.devices.faults import Fault
 from harness.hyperv.devices.netvsc import Netvsc
 from harness.hyperv.devices.storvsc import MAX_TRANSFER_BYTES, Storvsc
@@ -52,6 +53,7 @@ class Guest:
     files: Storvsc
     raw: Storvsc
     adapter: Netvsc
+    balloon: Balloon
     patience: Patience = PATIENCE
     data: bytes = DATA
     """What the first half of `raw` begins with."""
@@ -112,6 +114,7 @@ def start(granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[Callab
         )
         # The smallest sections that netvsc takes (NETVSC_MTU_MIN): not even a header fits.
         adapter = Netvsc(IpHost({9: lambda: Sink(SENT_BYTES)}), send_section_bytes=SECTION_BYTES)
+        balloon = Balloon()
         (cell, *_) = plan(
             Request(kernels=(name,), accel=Accel.TCG), granule_kernels, granule_bench.qemu
         ).cells
@@ -122,12 +125,14 @@ def start(granule_bench: Bench, granule_kernels: KernelStore) -> Iterator[Callab
         )  # fmt: skip
         checkers: list[WireChecker] = []
         machine = Machine(
-            spec, granule_bench.qemu, devices=(*disks, adapter),
+            spec, granule_bench.qemu, devices=(*disks, adapter, balloon),
             watch=lambda host: checkers.append(WireChecker(host.log, host.memory, cell.page_size.bytes)),
         )  # fmt: skip
         closing.append(machine.close)
         deadline = Deadline.after(PATIENCE.cell_s)
-        guest = Guest(subject_of(cell, kernel, machine, PATIENCE, deadline), checkers[0], *disks, adapter)
+        guest = Guest(
+            subject_of(cell, kernel, machine, PATIENCE, deadline), checkers[0], *disks, adapter, balloon
+        )
         if to_shell:
             boot(machine, Symbols(kernel), PATIENCE, Record())
             guest.subject.sh("modprobe sd_mod; modprobe ext4")

@@ -22,9 +22,10 @@ from harness.spec import PageSize
 
 CORPUS = read_corpus(Path(__file__).parents[2] / "hyperv-corpus/index.toml")
 KERNELS = {"debian-4k": PageSize.K4, "debian-16k": PageSize.K16, "trimmed-hyperv-64k": PageSize.K64}
-EVERY_MODULE = ("hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", "hv_sock")
+EVERY_MODULE = ("hv_vmbus", "hv_utils", "hv_balloon", "hv_storvsc", "hv_netvsc", "hv_sock")
 FOUND_S = 900.0
 LOOK_S = 2.0
+REPORTS = 3
 RUNS = 20
 CARD = (
     'for d in /sys/class/net/*; do [ "$(basename "$(readlink -f $d/device/driver)")" = hv_netvsc ] && '
@@ -35,6 +36,8 @@ SENT = "dd if=/dev/zero bs=64k count=4 2>/dev/null"
 # A driver with a mistake in it may wait without end.
 NETWORK = f"""{CARD} && ip link set $n up && ip addr replace 10.9.8.2/24 dev $n &&
 timeout 60 ping -q -c 2 -W 5 -s 30000 10.9.8.1 && {SENT} | timeout 60 nc 10.9.8.1 9"""
+# The driver keeps silent for the first 45 seconds otherwise.
+REPORT = "echo 0 >/sys/module/hv_balloon/parameters/pressure_report_delay"
 SOCKET = "modprobe hv_sock && timeout 60 probe tcp vsock 7 100000"
 
 # The fixture's maker of Guests: tests have no package to import it from.
@@ -79,7 +82,15 @@ def use_socket(guest: Any) -> bool:
     return bool(guest.subject.sh(SOCKET).ok)
 
 
-TRAFFIC = {"storvsc": read_disk, "netvsc": use_card, "hv_sock": use_socket}
+def use_memory(guest: Any) -> bool:
+    """A few reports of memory: one number of guest pages may by chance be one of 4 KiB."""
+    done = guest.subject.sh(REPORT)
+    wanted = guest.balloon.reports + REPORTS
+    Deadline.after(guest.patience.command_s).wait_until(lambda: guest.balloon.reports >= wanted, "reports")
+    return bool(done.ok)
+
+
+TRAFFIC = {"storvsc": read_disk, "netvsc": use_card, "hv_sock": use_socket, "hv_balloon": use_memory}
 
 
 def bring_out(guest: Any, bug: PlantedBug) -> None:

@@ -42,8 +42,13 @@ class Quiet:
         self.channel = None
 
 
-KINDS = {"hv_utils": GuidOf.HEARTBEAT, "storvsc": GuidOf.SCSI, "netvsc": GuidOf.NETWORK}
-PAYLOADS = {"hv_utils": 12 << 10, "storvsc": 128 << 10, "netvsc": 512 << 10}
+KINDS = {
+    "hv_utils": GuidOf.HEARTBEAT,
+    "storvsc": GuidOf.SCSI,
+    "netvsc": GuidOf.NETWORK,
+    "hv_balloon": GuidOf.BALLOON,
+}
+PAYLOADS = {"hv_utils": 12 << 10, "storvsc": 128 << 10, "netvsc": 512 << 10, "hv_balloon": 16 << 10}
 
 
 class Watched:
