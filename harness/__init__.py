@@ -22,6 +22,7 @@ Layers, from the bottom (held by tests/unit/test_layers.py):
     kselftest   Linux's own tests as checks
     matrix      cells: expand, refuse, run
     kexec       one kernel starts the next; crash dumps
+    trial       a Hyper-V driver before and after a patch
     series      a patch series at each page size
     report      terminal, HTML, JSON, JUnit
     bench       what a page size or a patch costs: counting, comparing, history

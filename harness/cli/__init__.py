@@ -16,6 +16,7 @@ from harness.cli.cache import cache
 from harness.cli.combine import combine
 from harness.cli.doctor import doctor
 from harness.cli.guests import guests
+from harness.cli.hyperv import hyperv
 from harness.cli.kernels import kernels
 from harness.cli.kexec import kexec
 from harness.cli.kselftest import kselftest
@@ -53,8 +54,8 @@ def granule() -> None:
 
 
 _COMMANDS = (
-    smoke, boot, run, kselftest, kexec, series, report, repro, replay, bench, kernels, guests, combine,
-    tables, cache, doctor,
+    smoke, boot, run, hyperv, kselftest, kexec, series, report, repro, replay, bench, kernels, guests,
+    combine, tables, cache, doctor,
 )  # fmt: skip
 for _command in _COMMANDS:
     granule.add_command(_command)

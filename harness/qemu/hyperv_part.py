@@ -13,6 +13,7 @@ from harness.channel.gdbstub import Gdbstub
 from harness.channel.qmp import Qmp
 from harness.deadline import Deadline
 from harness.errors import ChannelError, DeadlineExceeded, UsageError
+from harness.hyperv.calibration.conversation import Recorder
 from harness.hyperv.channel import Device
 from harness.hyperv.checker import WireChecker
 from harness.hyperv.host import Host
@@ -39,6 +40,8 @@ class GuestHost(Host):
     """What the machine's spec has on the bus."""
     checker: WireChecker | None = None
     """Judges the wire, where the spec says by which page size."""
+    recorder: Recorder
+    """Keeps the channel messages of both sides."""
     asked_to_power_off = False
 
     def go(self, qmp: Qmp) -> None:
@@ -125,6 +128,8 @@ def make_host(
         doorbell=lines["doorbell"], qtest=lines["qtest"], maximum=maximum,
     )  # fmt: skip
     host.peripherals = peripherals
+    host.recorder = Recorder()
+    host.log.subscribe(host.recorder)
     host.bus.services = peripherals.sockets
     if spec.hyperv.page_size is not None:
         host.checker = WireChecker(host.log, memory, spec.hyperv.page_size.bytes)

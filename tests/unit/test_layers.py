@@ -25,7 +25,7 @@ LAYERS = (
     {"smoke"},
     {"kselftest"},
     {"matrix"},
-    {"kexec"},
+    {"kexec", "trial"},
     {"report", "tables", "series"},
     {"bench"},
     {"doctor", "cli", "pytest_plugin"},

@@ -6,12 +6,13 @@ this knows enough to say which files they will write to, and that nothing is cut
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError
 
-__all__ = ["touched_files"]
+__all__ = ["Part", "parts_of", "touched_files"]
 
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _MOVED = re.compile(r"(?:rename|copy) (?:from|to) (.*)")
@@ -20,6 +21,38 @@ _SUBMODULE = "160000"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _MAX_PATH_CHARS = 1024
 _NOTHING = "/dev/null"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a diff says of one file, which is a diff by itself."""
+
+    files: tuple[str, ...]
+    """As `touched_files` has them: two where the file is renamed or copied."""
+    text: str
+
+
+def parts_of(diff: str, *, where: str) -> tuple[Part, ...]:
+    """A diff taken apart by files, in order; what stands before the first is left out.
+
+    Raises as `touched_files` does.
+    """
+    reader = _Reader(where)
+    lines = diff.removesuffix("\n").split("\n")
+    starts: list[int] = []
+    in_git_header = False
+    for number, line in enumerate(lines):
+        following = lines[number + 1] if number + 1 < len(lines) else ""
+        if not reader.in_hunk:
+            plain = line.startswith("--- ") and following.startswith("+++ ")
+            if line.startswith("diff --git ") or (plain and not in_git_header):
+                starts.append(number)
+            in_git_header = line.startswith("diff --git ") or (in_git_header and not plain)
+        reader.take(line, following)
+    reader.end()
+    bounds = itertools.pairwise((*starts, len(lines)))
+    texts = ("\n".join(lines[start:end]) + "\n" for start, end in bounds)
+    return tuple(Part(files=touched_files(text, where=where), text=text) for text in texts)
 
 
 def touched_files(diff: str, *, where: str) -> tuple[str, ...]:
@@ -45,9 +78,14 @@ class _Reader:
     new_left: int = 0
     after_old: bool = False
 
+    @property
+    def in_hunk(self) -> bool:
+        """True where the next line is one of a hunk's."""
+        return self.old_left > 0 or self.new_left > 0
+
     def take(self, line: str, following: str) -> None:
         """One line, and the one after it."""
-        if self.old_left > 0 or self.new_left > 0:
+        if self.in_hunk:
             self._in_hunk(line)
         elif line.startswith("diff --git "):
             for name in _git_names(line.removeprefix("diff --git ")):
@@ -68,7 +106,7 @@ class _Reader:
 
     def end(self) -> None:
         """Raises UsageError where the text ended within a hunk."""
-        if self.old_left > 0 or self.new_left > 0:
+        if self.in_hunk:
             self._cut_short("the text ends")
 
     def _in_hunk(self, line: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.kernels.trees.diff import touched_files
+from harness.kernels.trees.diff import parts_of, touched_files
 
 HUNK = "@@ -1,2 +1,2 @@\n one\n-two\n+TWO\n"
 
@@ -82,3 +82,20 @@ def test_submodule_is_refused() -> None:
     """A change of a submodule cannot be applied to files."""
     with pytest.raises(UsageError, match="submodule"):
         touched_files("diff --git a/x b/x\nnew file mode 160000\n", where="p")
+
+
+def test_parts() -> None:
+    """A diff comes apart by files, whatever its hunks look like; what stands before it is left out."""
+    git = f"diff --git a/mm/a.c b/mm/a.c\nindex 1..2 100644\n--- a/mm/a.c\n+++ b/mm/a.c\n{HUNK}"
+    moved = "diff --git a/old.c b/new.c\nsimilarity index 100%\nrename from old.c\nrename to new.c\n"
+    plain = "--- a/x.c\n+++ b/x.c\n@@ -1,2 +1,2 @@\n--- a/no.c\n+++ b/no.c\n one\n"
+    parts = parts_of(f"a message\n---\n x | 2 +-\n\n{plain}{git}{moved}", where="p")
+    assert [part.files for part in parts] == [("x.c",), ("mm/a.c",), ("old.c", "new.c")]
+    assert [part.text for part in parts] == [plain, git, moved]
+
+
+def test_parts_of_no_diff() -> None:
+    """A text without a diff has no parts, and one that is cut short is refused."""
+    assert parts_of("only words\n", where="p") == ()
+    with pytest.raises(UsageError, match="cut short"):
+        parts_of("--- a/x.c\n+++ b/x.c\n@@ -1,2 +1,2 @@\n one\n", where="p")

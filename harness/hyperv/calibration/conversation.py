@@ -1,0 +1,147 @@
+"""Channel messages in a form that a trace of Linux's has too, and a recorder of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from harness.hyperv.violation import Violated
+from harness.hyperv.wire import messages as m
+from harness.hyperv.wire.messages import MessageType
+from harness.hyperv.wirelog import Observer
+
+__all__ = ["MAX_MESSAGES", "Conversation", "Recorder", "Said"]
+
+MAX_MESSAGES: Final = 16384
+"""Kept of one conversation; a guest could open and close channels without end."""
+
+
+_OF_A_CHANNEL: Final = (
+    MessageType.RESCIND_OFFER,
+    MessageType.CLOSE_CHANNEL,
+    MessageType.RELID_RELEASED,
+    MessageType.MODIFY_CHANNEL,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One message."""
+
+    kind: MessageType
+    from_guest: bool
+    relid: int | None = None
+    """The channel, where the message names one."""
+    gpadl: int | None = None
+    facts: Mapping[str, int] = field(default_factory=dict)
+    """Numbers that do not depend on where things are: sizes, flags, statuses, versions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """Messages in order, and what each channel is for."""
+
+    said: tuple[Said, ...] = ()
+    interfaces: Mapping[int, UUID] = field(default_factory=dict)
+    """Interface types of devices, by relid."""
+    cut_off: bool = False
+    """There was more than MAX_MESSAGES."""
+
+    def of(self, interface: UUID) -> tuple[Said, ...]:
+        """What was said of the channels of one kind of device."""
+        relids = {relid for relid, one in self.interfaces.items() if one == interface}
+        return tuple(one for one in self.said if one.relid in relids)
+
+
+class Recorder(Observer):
+    """Keeps what crosses a bus of ours."""
+
+    def __init__(self) -> None:
+        self._said: list[Said] = []
+        self._interfaces: dict[int, UUID] = {}
+        self._cut_off = False
+
+    def message(self, payload: bytes, *, from_guest: bool) -> None:
+        """As Observer's."""
+        if len(self._said) >= MAX_MESSAGES:
+            self._cut_off = True
+            return
+        try:
+            said = _said(payload, from_guest=from_guest)
+        except Violated:  # the bus reports it
+            return
+        if said.kind is MessageType.OFFER_CHANNEL and said.relid is not None:
+            self._interfaces[said.relid] = m.OfferChannel.of(payload).interface_type
+        self._said.append(said)
+
+    @property
+    def conversation(self) -> Conversation:
+        """So far."""
+        return Conversation(
+            said=with_relids(self._said), interfaces=dict(self._interfaces), cut_off=self._cut_off
+        )
+
+
+def with_relids(said: Iterable[Said]) -> tuple[Said, ...]:
+    """The same where messages that name only a GPADL have the channel it was made for."""
+    channel_of: dict[int, int] = {}
+    whole = []
+    for one in said:
+        if one.gpadl is not None and one.relid is not None:
+            channel_of[one.gpadl] = one.relid
+        elif one.gpadl in channel_of:
+            relid = channel_of[one.gpadl]
+            whole.append(
+                Said(kind=one.kind, from_guest=one.from_guest, relid=relid, gpadl=one.gpadl, facts=one.facts)
+            )
+            continue
+        whole.append(one)
+    return tuple(whole)
+
+
+def _said(payload: bytes, *, from_guest: bool) -> Said:
+    kind = m.message_type(payload)
+
+    def made(relid: int | None = None, gpadl: int | None = None, **facts: int) -> Said:
+        return Said(kind=kind, from_guest=from_guest, relid=relid, gpadl=gpadl, facts=facts)
+
+    if kind is MessageType.INITIATE_CONTACT:
+        return made(version=m.InitiateContact.of(payload).version)
+    if kind is MessageType.VERSION_RESPONSE:
+        return made(supported=m.VersionResponse.of(payload).supported)
+    if kind is MessageType.OFFER_CHANNEL:
+        offer = m.OfferChannel.of(payload)
+        return made(
+            offer.child_relid, flags=offer.flags, mmio_megabytes=offer.mmio_megabytes,
+            sub_channel=offer.sub_channel_index, dedicated_interrupt=offer.is_dedicated_interrupt,
+        )  # fmt: skip
+    if kind is MessageType.GPADL_HEADER:
+        header = m.GpadlHeader.of(payload)
+        return made(
+            header.child_relid, header.gpadl, range_buflen=header.range_buflen, ranges=header.range_count
+        )
+    if kind is MessageType.GPADL_BODY:
+        return made(None, m.GpadlBody.of(payload).gpadl)
+    if kind is MessageType.GPADL_CREATED:
+        created = m.GpadlCreated.of(payload)
+        return made(created.child_relid, created.gpadl, status=created.status)
+    if kind is MessageType.GPADL_TEARDOWN:
+        down = m.GpadlTeardown.of(payload)
+        return made(down.child_relid, down.gpadl)
+    if kind is MessageType.GPADL_TORNDOWN:
+        return made(None, m.GpadlTorndown.of(payload).gpadl)
+    if kind is MessageType.OPEN_CHANNEL:
+        opened = m.OpenChannel.of(payload)
+        return made(opened.child_relid, opened.gpadl, downstream_page=opened.downstream_page)
+    if kind is MessageType.OPEN_RESULT:
+        result = m.OpenResult.of(payload)
+        return made(result.child_relid, status=result.status)
+    if kind is MessageType.MODIFY_CHANNEL_RESPONSE:
+        response = m.ModifyChannelResponse.of(payload)
+        return made(response.child_relid, status=response.status)
+    if kind in _OF_A_CHANNEL:
+        # The channel is all that they have, or comes first.
+        return made(m.RescindOffer.of(payload).child_relid)
+    return made()
