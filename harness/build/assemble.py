@@ -1,4 +1,4 @@
-"""Assembles a source file of ours into a flat arm64 binary, into the cache."""
+"""Makes a flat arm64 binary of a source file of ours, assembly or freestanding C, into the cache."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from harness.build.compiling import run_tool
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 
-__all__ = ["assemble"]
+__all__ = ["FREESTANDING_C", "assemble"]
 
 # All addresses are taken relative to pc, so that where it is linked does not matter.
 FLAGS = (
     *("-nostdlib", "-static", "-Wall", "-Wextra", "-Werror", "-Wa,--fatal-warnings"),
     *("-Wl,--build-id=none", "-Wl,-Ttext=0", "-Wl,-z,norelro", "-Wl,--fatal-warnings"),
 )
+FREESTANDING_C = (
+    *("-O1", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-jump-tables"),
+    *("-fno-asynchronous-unwind-tables", "-mgeneral-regs-only", "-mstrict-align"),
+)
+"""What C needs beside, to run with the MMU off; its first function is not its entry: that is assembly."""
 
 
 def assemble(
-    toolchain: Toolchain, cache: Cache, source: Path, numbers: Mapping[str, int], *, what: str
-) -> Path:
-    """The binary of `source`, with `numbers` as -D options; assembled unless it is in the cache.
+    toolchain: Toolchain, cache: Cache, source: Path, numbers: Mapping[str, int], *, what: str,
+    flags: tuple[str, ...] = (),
+) -> Path:  # fmt: skip
+    """The binary of `source`, with `numbers` as -D options; made unless it is in the cache.
 
-    `what` names it in messages. Raises InfraError with the tool's words when that fails.
+    `what` names it in messages; `flags` go to the compiler. Raises InfraError with the tool's words when
+    that fails.
     """
-    options = (*FLAGS, *(f"-D{name}={value:#x}" for name, value in sorted(numbers.items())))
+    options = (*FLAGS, *flags, *(f"-D{name}={value:#x}" for name, value in sorted(numbers.items())))
     digest = hashlib.sha256(repr((toolchain.cc, toolchain.version, options)).encode() + source.read_bytes())
     name = f"{source.stem}.bin"
 
