@@ -169,11 +169,11 @@ class Host:
         more = False
         try:
             while not self._stopping:
-                poll.poll(0 if more else self._patience_s() * 1000)
+                ready = {line for line, _ in poll.poll(0 if more else self._patience_s() * 1000)}
                 with self._turnstile:
                     pass
                 with self._lock:
-                    more = self._turn()
+                    more = self._turn(ready)
         except LineClosed:
             pass  # whoever runs QEMU learns of its end, and why, from QEMU
         except ChannelError as error:
@@ -185,9 +185,9 @@ class Host:
         left_s = max(0.0, self._next_poll_s - time.monotonic())
         return min(_LOWER_S, left_s) if self._raised else left_s
 
-    def _turn(self) -> bool:
-        """Everything that is to be done now; True when there is more already."""
-        self._read_lines()
+    def _turn(self, ready: set[int]) -> bool:
+        """Everything that is to be done now; True when there is more already. `ready`: lines to be read."""
+        self._read_lines(ready)
         for vcpu in range(self._vcpus):
             state = self._state(vcpu)
             if state != VcpuState.ANSWERED and vcpu in self._raised:
@@ -205,11 +205,12 @@ class Host:
         self._flush()
         return more
 
-    def _read_lines(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            if not self._doorbell.recv(_DOORBELL_BYTES):
-                raise LineClosed("QEMU closed the doorbell")
-        if select.select([self._qtest], [], [], 0)[0]:
+    def _read_lines(self, ready: set[int]) -> None:
+        if self._doorbell.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                if not self._doorbell.recv(_DOORBELL_BYTES):
+                    raise LineClosed("QEMU closed the doorbell")
+        if self._qtest.fileno() in ready:
             self._qtest.drain()
 
     def _state(self, vcpu: int) -> int:

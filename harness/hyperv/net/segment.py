@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum
 from typing import Final
 
 from harness.hyperv.net.checksum import internet_checksum, pseudo_header
@@ -21,8 +21,8 @@ _MAX_SCALE: Final = 14
 """RFC 7323, 2.3."""
 
 
-class Flag(IntFlag):
-    """Control bits."""
+class Flag(IntEnum):
+    """Control bits. No IntFlag: each `&` would make an object, and every segment takes a dozen."""
 
     FIN = 1
     SYN = 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import ClassVar, Final
 
 from harness.hyperv.wire.record import U8, U16, U32, Record
@@ -102,7 +102,7 @@ class InfoType(IntEnum):
     HASH = 8
 
 
-class Checksum(IntFlag):
+class Checksum(IntEnum):
     """struct ndis_tcp_ip_checksum_info: what is to be filled in, and what was found right.
 
     Of a packet to be sent, bits 16 to 25 are where its TCP or UDP header begins.
