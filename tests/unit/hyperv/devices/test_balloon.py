@@ -6,6 +6,8 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.hyperv.devices import balloon as balloon_module
 from harness.hyperv.devices.balloon import Balloon
@@ -162,3 +164,34 @@ def test_closing(driver: Driver) -> None:
     driver.send(_response([(FIRST, 2)]))
     driver.device.closed()
     assert (driver.device.held, driver.device.is_ready, driver.device.is_busy) == ([], False, False)
+
+
+RANGES = st.lists(
+    st.tuples(st.integers(FIRST - 2, FIRST + 3000) | st.integers(0, 2**40 - 1), st.integers(0, 600))
+)
+MESSAGES = st.one_of(
+    RANGES.map(lambda ranges: _response(ranges[:20], more=len(ranges) % 2 == 1)),
+    st.tuples(st.integers(0, 12) | st.integers(0, 0xFFFF), st.binary(max_size=64)).map(
+        lambda one: _message(*one)
+    ),
+    st.binary(max_size=40),
+)
+
+
+@given(messages=st.lists(MESSAGES, max_size=10), asked=st.integers(1, 600), back=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_message(sims: Any, messages: list[bytes], asked: int, back: bool) -> None:
+    """Whatever a guest says, nothing raises; it never holds more than was asked for, and all of it is RAM."""
+    with sims() as sim:
+        driver = Driver(sim)
+        device = driver.device
+        device.inflate(asked)
+        for message in messages:
+            driver.send(message)
+            if back:
+                device.deflate()
+        driver.guest.bus.poll(1.0)
+        assert device.held_pages <= asked
+        for each in device.held:
+            assert driver.guest.memory.has_page(each.first)
+            assert driver.guest.memory.has_page(each.first + each.count - 1)
