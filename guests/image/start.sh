@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Starts the agent from the seed disk, in a user's image that has booted by itself: sh /where/it/is/start.sh.
 # Its line to the host is a virtio port; systemd keeps it, so that it outlives whoever ran this.
 set -eu
