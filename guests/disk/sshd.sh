@@ -3,6 +3,8 @@
 # log in as root as $1. Its last line is the host key, which is made here and now, so that a clone has its own.
 set -eu
 
+modprobe virtio_net 2>/dev/null || : # built in, or missed below
+if command -v udevadm >/dev/null; then udevadm settle --timeout=60; fi # it may be given another name
 # On Hyper-V there is another card, whatever their names are.
 card=eth0
 for device in /sys/class/net/*; do

@@ -171,6 +171,13 @@ def _deadline() -> Deadline:
     return Deadline.after(60)
 
 
+@pytest.fixture(autouse=True)
+def _interruptible() -> None:
+    """In a shell's background SIGINT is ignored, and no command below such a process could be interrupted."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def gone() -> list[str]:
     """Put a reason in, and the guest is gone."""
@@ -303,7 +310,7 @@ def _expire(stream: Stream) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or while it was read
         return False
 
 
