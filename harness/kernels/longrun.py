@@ -84,7 +84,8 @@ def run_lines(
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
     late = threading.Event()
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(log.open("ab")) if log is not None else None
+        # Unbuffered: who is killed leaves a log of what had been done.
+        sink = stack.enter_context(log.open("ab", buffering=0)) if log is not None else None
         # The guard's signal comes when this thread ends, and it waits here as long as the command runs.
         process = subprocess.Popen(
             guarded(argv),

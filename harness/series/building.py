@@ -144,12 +144,20 @@ class KernelBuilder:
         return self.limits if step or seconds is None else replace(self.limits, seconds=6 * seconds)
 
     def _absorb_interrupted(self, order: Order, tree: SourceTree) -> None:
-        """Take over what a build printed that was killed: its objects are there and not compiled again."""
+        """Take over what a build printed that was killed: its objects are there and not compiled again.
+
+        But for those that it did not come to tell of, which are made anew.
+        """
         output = self.cache.shared_workdir(build_name(order, tree))
-        if (output / BUILD_LOG).exists():
+        log = output / BUILD_LOG
+        if log.exists():
             ledger = Ledger.read(output, tree.path)
-            ledger.absorb(output / BUILD_LOG)
+            ledger.absorb(log)
             ledger.save()
+            told_ns = log.stat().st_mtime_ns
+            for made in output.rglob("*.o"):
+                if made.stat().st_mtime_ns > told_ns:
+                    made.unlink()
 
     def _failed(self, error: BuildFailed, tree: SourceTree, seconds: float) -> Built:
         ledger = Ledger.read(error.output, tree.path)

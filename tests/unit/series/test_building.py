@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -155,6 +156,23 @@ def test_an_interrupted_build_keeps_its_warnings(make: Make, cache: Cache) -> No
     (output / "kernel/b.o").touch()
     (output / "granule-build.log").write_text("  CC      kernel/b.o\nkernel/b.c:2: warning: odd\n")
     assert Warning_("kernel/b.c", 2, "odd") in builder.build(1, PageSize.K4).warnings
+
+
+def test_an_object_that_no_log_tells_of_is_made_anew(make: Make, cache: Cache) -> None:
+    """What was compiled when a build was killed and is not in its log may have warned: it is made again."""
+    builder = make(change("a.c", "1"))
+    builder.build(0, PageSize.K4)
+    (output,) = (path for path in (cache.root / "work").iterdir() if path.name.startswith("build-"))
+    (output / "kernel").mkdir()
+    told, untold = output / "kernel/told.o", output / "kernel/untold.o"
+    told.touch()
+    log = output / "granule-build.log"
+    log.write_text("  CC      kernel/told.o\n")
+    untold.touch()
+    os.utime(untold, ns=(log.stat().st_mtime_ns + 1,) * 2)
+    builder.build(1, PageSize.K4)
+    assert told.exists()
+    assert not untold.exists()
 
 
 def test_keys(make: Make, tree: Path, cache: Cache) -> None:
