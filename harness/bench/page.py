@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from harness.bench.compare import Comparison
@@ -17,7 +17,7 @@ from harness.bench.reasons import Reasons, reasons_for
 from harness.bench.result import Result
 from harness.bench.shape import Shape
 from harness.bench.text import how_sure, number, percent, signed, what_it_is
-from harness.report.wording import safe
+from harness.report.page import page_environment
 
 __all__ = ["render_page"]
 
@@ -53,13 +53,7 @@ def _section(comparison: Comparison) -> _Section:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("harness.bench", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"safe_text": safe, "number": number, "percent": percent, "signed": signed}
+    environment = page_environment("harness.bench")
+    environment.filters |= {"number": number, "percent": percent, "signed": signed}
     environment.globals |= {"how_sure": how_sure, "what_it_is": what_it_is}
     return environment.get_template("page.html.j2")

@@ -3,7 +3,7 @@
 The page is report.html.j2 beside this file; this module only arranges what it shows. Everything of a
 guest's is text to the template, which escapes it.
 
-May import jinja2, harness.linux.klog, harness.report.pairs, harness.report.wording, harness.verdict and the
+May import jinja2, harness.linux.klog, harness.report.page, .pairs and .wording, harness.verdict and the
 standard library.
 """
 
@@ -13,9 +13,10 @@ import functools
 from dataclasses import dataclass
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from harness.linux.klog import KernelLog
+from harness.report.page import page_environment
 from harness.report.pairs import pairs_of
 from harness.report.wording import checks_passed, in_force, kernel_name, safe, summary_line
 from harness.spec import PageSize
@@ -82,17 +83,10 @@ def render_html(result: MatrixResult) -> str:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("harness.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("harness.report")
     environment.filters |= {
         "mark": MARKS.__getitem__,
         "tone": _tone,
-        "safe_text": safe,
         "checks_passed": checks_passed,
         "in_force": in_force,
         "kernel_name": kernel_name,

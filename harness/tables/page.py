@@ -1,6 +1,7 @@
 """The drawing and its numbers as a web page that stands alone: no script, no network.
 
-The page is page.html.j2 beside this file, which escapes all text. May import jinja2 and this package.
+The page is page.html.j2 beside this file, which escapes all text. May import jinja2,
+harness.report and this package.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
+from harness.report.page import page_environment
 from harness.tables.picture import Picture
 from harness.tables.svg import render_svg
-from harness.tables.words import address, chunk, safe, size
+from harness.tables.words import address, chunk, size
 
 __all__ = ["render_page"]
 
@@ -30,12 +32,6 @@ def render_page(picture: Picture) -> str:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("harness.tables", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"address": address, "chunk": chunk, "safe_text": safe, "in_words": size}
+    environment = page_environment("harness.tables")
+    environment.filters |= {"address": address, "chunk": chunk, "in_words": size}
     return environment.get_template("page.html.j2")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
+from harness.report.page import page_environment
 from harness.report.series.facts import About, Table, first_bad_lines, left_out_lines, summary, warning_lines
 from harness.report.wording import safe
 from harness.series.engine import SeriesResult
@@ -51,6 +52,4 @@ def render_page(result: SeriesResult, about: About) -> str:
 
 @functools.cache
 def _template() -> Template:
-    loader = PackageLoader("harness.report.series", "")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template("page.html.j2")
+    return page_environment("harness.report.series").get_template("page.html.j2")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
+from harness.report.page import page_environment
 from harness.report.sizes.comparison import Comparison
 from harness.report.sizes.picture import render_picture
 from harness.report.sizes.sheet import guest_sheet, kb, size_sheet
-from harness.report.wording import safe
 
 __all__ = ["render_page"]
 
@@ -28,12 +28,6 @@ def render_page(comparison: Comparison) -> str:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("harness.report.sizes", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"safe_text": safe, "kb": kb}
+    environment = page_environment("harness.report.sizes")
+    environment.filters["kb"] = kb
     return environment.get_template("page.html.j2")
