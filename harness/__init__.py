@@ -3,7 +3,7 @@
 Layers, from the bottom (held by tests/unit/test_layers.py):
 
     errors deadline spec verdict paths   values, and the few services
-    cache saving guarded                 that everyone uses
+    cache reading saving guarded         that everyone uses
     vmsa        the page-table model: an executable specification of stage 1 translation
     linux       parsers of what Linux stores and prints
     bulk        whole tables at once, equal to the model

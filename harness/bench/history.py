@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from harness.bench.result import Result
 from harness.errors import UsageError
+from harness.reading import read_bounded
 from harness.saving import saving_to
 
 __all__ = ["Entry", "Trend", "append_history", "read_history", "trends"]
@@ -84,13 +85,7 @@ def _line(result: Result) -> dict[str, Any]:
 
 def read_history(path: Path) -> tuple[Entry, ...]:
     """The entries of a file; raises UsageError naming the line that is none."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(BYTES_LIMIT + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > BYTES_LIMIT:
-        raise UsageError(f"{path} is longer than {BYTES_LIMIT >> 20} MiB: no history of benchmarks")
+    data = read_bounded(path, BYTES_LIMIT, too_long="no history of benchmarks is")
     lines = data.decode("utf-8", "replace").splitlines()
     return tuple(_entry(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1))
 

@@ -19,6 +19,7 @@ from harness.bench.opcode import Kind
 from harness.bench.profile import Profile
 from harness.bench.shape import Shape
 from harness.errors import UsageError
+from harness.reading import read_bounded
 from harness.spec import PageSize
 
 __all__ = ["HARDWARE", "SCHEMA", "Clock", "Result", "Row", "load_results", "render_results", "told_apart"]
@@ -156,13 +157,7 @@ def render_results(results: tuple[Result, ...]) -> str:
 
 def load_results(path: Path) -> tuple[Result, ...]:
     """The results in a file; raises UsageError for what is no such file, naming what is wrong."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_LIMIT + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > FILE_BYTES_LIMIT:
-        raise UsageError(f"{path} is longer than {FILE_BYTES_LIMIT >> 20} MiB: no results of benchmarks")
+    data = read_bounded(path, FILE_BYTES_LIMIT, too_long="no results of benchmarks are")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from harness.errors import UsageError
+from harness.reading import read_bounded
 from harness.spec import PageSize
 
 __all__ = [
@@ -88,13 +89,9 @@ class Missing:
 
 def read_config(path: Path) -> Kconfig:
     """Parse a configuration file; raises UsageError when it cannot be read or is no configuration."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read the kernel configuration {path}: {error.strerror}") from error
-    if len(text) > MAX_CONFIG_BYTES:
-        raise UsageError(f"{path} is over {MAX_CONFIG_BYTES >> 20} MiB long: not a kernel configuration")
+    text = read_bounded(
+        path, MAX_CONFIG_BYTES, what="the kernel configuration ", too_long="not a kernel configuration"
+    )
     return Kconfig.parse(text.decode("utf-8", "replace"), where=str(path))
 
 

@@ -24,6 +24,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from harness.errors import UsageError
 from harness.linux.kallsyms import MAX_SYMBOLS, Symbol, SymbolTable, read_kallsyms
+from harness.reading import read_bounded
 
 __all__ = ["Symboliser", "kaslr_offset"]
 
@@ -67,7 +68,7 @@ class Symboliser:
     @classmethod
     def of_image(cls, image: Path) -> Symboliser:
         """From the kallsyms in an uncompressed Image; raises UsageError when it has none or is unreadable."""
-        table = read_kallsyms(_read(image, MAX_IMAGE_BYTES))
+        table = read_kallsyms(read_bounded(image, MAX_IMAGE_BYTES, too_long="not a kernel Image"))
         if table is None:
             raise UsageError(
                 f"no kallsyms were found in {image}: wanted an uncompressed arm64 Image built with "
@@ -144,17 +145,6 @@ class Symboliser:
                 yield pc
         elif self.load_pa is not None and pc >= self.load_pa:
             yield pc - self.load_pa + self.table.base
-
-
-def _read(path: Path, limit_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(limit_bytes + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > limit_bytes:
-        raise UsageError(f"{path} is larger than {limit_bytes >> 20} MiB, so it is not a kernel Image")
-    return data
 
 
 def _elf_symbols(elf: ELFFile, vmlinux: Path) -> Iterator[tuple[int, str]]:

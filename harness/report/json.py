@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from harness.determinism.record import RunRecord
 from harness.errors import UsageError
+from harness.reading import read_bounded
 from harness.spec import GuestKind, PageSize, Platform
 from harness.verdict import CellResult, CheckResult, Finding, MatrixResult, Skipped, Verdict
 
@@ -98,13 +99,7 @@ def _seconds(value: float) -> float:
 
 def load_report(path: Path) -> MatrixResult:
     """Read a report.json; raises UsageError when it is none, of another version, too large or damaged."""
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_REPORT_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_REPORT_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_REPORT_BYTES >> 20} MiB: no report of ours is")
+    data = read_bounded(path, MAX_REPORT_BYTES, too_long="no report of ours is")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:

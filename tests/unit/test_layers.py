@@ -11,7 +11,8 @@ PACKAGE = Path(harness.__file__).parent
 
 # From the bottom. A layer may import those before it, and itself.
 LAYERS = (
-    {"errors", "deadline", "spec", "verdict", "paths", "cache", "saving", "guarded", "determinism"},
+    {"errors", "deadline", "spec", "verdict", "paths", "cache", "reading", "saving", "guarded"}
+    | {"determinism"},
     {"vmsa"},
     {"linux"},
     {"bulk"},

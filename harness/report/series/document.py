@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from harness.errors import UsageError
 from harness.kernels.trees.patches import Patch
+from harness.reading import read_bounded
 from harness.report.series.facts import About
 from harness.series.affected import Affected
 from harness.series.engine import Asked, SeriesResult, Unit
@@ -97,13 +98,9 @@ def render_series_json(result: SeriesResult, about: About) -> str:
 
 def load_series(path: Path) -> tuple[SeriesResult, About]:
     """Read a series.json; raises UsageError where it is none, of another version, or damaged."""
+    data = read_bounded(path, _MAX_BYTES, too_long="no series.json that granule wrote is")
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        document = json.loads(data) if len(data) <= _MAX_BYTES else None
+        document = json.loads(data)
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise UsageError(f"{path} is no series.json that granule wrote")
         if document.get("schema_version") != SCHEMA_VERSION:
