@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.cli.boot_ssh import serve_ssh
-from harness.cli.options import Setting, own_disk
+from harness.cli.options import Setting
 from harness.deadline import Deadline
 from harness.errors import ChannelError, DeadlineExceeded, ExitStatus, GuestGone, UsageError
 from harness.guests.base import last_words
@@ -48,7 +48,7 @@ def boot_own(setting: Setting, options: dict[str, Any], memory_mib: int, ssh: bo
 
     Raises UsageError for options that are for another kernel, InfraError where firmware or QEMU is missing.
     """
-    own = own_disk(options)
+    own = setting.own
     if own is None:
         raise UsageError("--own-kernel is for the kernel on a disk of yours: give that with --disk FILE")
     given = ", ".join(option for name, option in NOT_WITH.items() if options.get(name))

@@ -176,7 +176,7 @@ def parse_checks(values: tuple[str, ...]) -> tuple[Check, ...]:
     return tuple(check for check in every if check.name in names)
 
 
-def own_disk(options: Mapping[str, Any]) -> OwnDisk | None:
+def _own_disk(options: Mapping[str, Any]) -> OwnDisk | None:
     """The disk of the user's; raises UsageError where it can be none, or it is described and not there."""
     name = options.get("recipe")
     recipe = None if name is None else load_recipe(name)
@@ -219,6 +219,8 @@ class Setting:
     bench: Bench
     console: Console
     kernel_progress: KernelProgress
+    own: OwnDisk | None = None
+    """A disk of the user's that is a guest."""
 
     @classmethod
     def make(
@@ -239,7 +241,7 @@ class Setting:
         cache, qemu = Cache(), Qemu.find()
         store = KernelStore(cache, offline=options["offline"], progress=progress)
         micro = MicroGuest(cache, offline=options["offline"], progress=progress)
-        own = own_disk(options)
+        own = _own_disk(options)
         guests = Guests(cache, qemu, cold=options["cold"], total_mib=guest_memory_mib())
         click.get_current_context().call_on_close(guests.close)
         return cls(
@@ -275,4 +277,5 @@ class Setting:
             ),
             console=console,
             kernel_progress=progress,
+            own=own,
         )

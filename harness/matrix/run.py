@@ -89,10 +89,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         cell.cmdline,
         *(cell.exact.kernel_words if cell.exact is not None else ()),
     )
-    disks = _disks(cell, bench) if on_disk is None else on_disk.disks
-    hyperv = _hyperv(cell, kernel, bench) if cell.platform is Platform.HYPERV else None
-    if hyperv is not None and on_disk is not None:
-        disks, hyperv = (), replace(hyperv, disks=on_disk.disks)
+    hyperv = _hyperv(cell, kernel, bench, on_disk) if cell.platform is Platform.HYPERV else None
     spec = MachineSpec(
         kernel=kernel.image,
         initrd=bench.guest.initramfs(running) if on_disk is None else on_disk.initrd,
@@ -102,7 +99,7 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
         vcpus=cell.vcpus,
         memory_mib=cell.memory_mib,
         features=cell.features,
-        disks=disks,
+        disks=_disks(cell, bench, on_disk),
         wire=Wire() if cell.exact is None else None,
         exact=cell.exact,
         hyperv=hyperv,
@@ -111,9 +108,11 @@ def machine_spec(cell: Cell, kernel: Kernel, bench: Bench) -> MachineSpec:
     return spec
 
 
-def _disks(cell: Cell, bench: Bench) -> tuple[Disk, ...]:
-    """The micro guest's, for the block check; none where a run is to repeat."""
-    return prepare_disks(bench.cache, cell.page_size) if cell.exact is None else ()
+def _disks(cell: Cell, bench: Bench, on_disk: OnDisk | None) -> tuple[Disk, ...]:
+    """On virtio: the micro guest's, for the block check; none where a run is to repeat."""
+    if on_disk is None:
+        return prepare_disks(bench.cache, cell.page_size) if cell.exact is None else ()
+    return on_disk.disks if cell.platform is Platform.VIRT else ()
 
 
 def _on_disk(cell: Cell, kernel: Kernel, bench: Bench) -> OnDisk:
@@ -122,14 +121,14 @@ def _on_disk(cell: Cell, kernel: Kernel, bench: Bench) -> OnDisk:
     return bench.on_disk.on_disk(cell.guest, kernel)
 
 
-def _hyperv(cell: Cell, kernel: Kernel, bench: Bench) -> Hyperv:
-    """What makes a machine Hyper-V; raises UsageError for a kernel that would not look for it."""
+def _hyperv(cell: Cell, kernel: Kernel, bench: Bench, on_disk: OnDisk | None) -> Hyperv:
+    """What makes a machine Hyper-V, disks too; raises UsageError for a kernel that would not look for it."""
     lacking = lacks_drivers(kernel.running(cell.page_size))
     if lacking and not cell.force:
         raise UsageError(lacking)
     return replace(
         hyperv_setup(bench.cache),
-        disks=scsi_disks(bench.cache),
+        disks=scsi_disks(bench.cache) if on_disk is None else on_disk.disks,
         balloon=True,
         network=True,
         page_size=cell.page_size,

@@ -21,6 +21,7 @@ from typing import Final
 from harness.build.initramfs import Entry, file, write_cpio
 from harness.errors import InfraError, UsageError
 from harness.linux.klog import EventKind, KernelLog
+from harness.memory.sparse import copy_data
 from harness.paths import data_dir
 from harness.report.wording import safe
 from harness.spec import Platform
@@ -145,12 +146,9 @@ def _copy_disks(cell: CellResult, directory: Path) -> list[tuple[str, str]]:
 def _copy_with_holes(source: Path, target: Path) -> None:
     """A copy that takes no room for what is zero, as most of a disk's image is."""
     with source.open("rb") as given, target.open("wb") as copy:
-        while block := given.read(_BLOCK_BYTES):
-            if any(block):
-                copy.write(block)
-            else:
-                copy.seek(len(block), os.SEEK_CUR)
-        copy.truncate()
+        size_bytes = os.fstat(given.fileno()).st_size
+        os.ftruncate(copy.fileno(), size_bytes)
+        copy_data(given.fileno(), copy.fileno(), size_bytes)
 
 
 def _argv(cell: CellResult, disks: list[tuple[str, str]]) -> list[str]:

@@ -12,7 +12,7 @@ from harness.bench.compare import compare
 from harness.bench.guest_output import parse_output
 from harness.bench.hardware import result_of
 from harness.bench.result import SCHEMA, Result, load_results
-from harness.cli.bench.run import show, write_report
+from harness.cli.bench.run import report_option, show, write_report
 from harness.errors import UsageError
 from harness.linux.kconfig import read_config
 from harness.report.terminal import make_console
@@ -29,14 +29,7 @@ OUTPUT_BYTES_LIMIT = 16 << 20
     "--config", "configs", multiple=True, type=FILE, help="The .config of each file's kernel, in their order."
 )
 @click.option("--cpu", default="", help="The CPU they were run on.")
-@click.option(
-    "--report",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="granule-bench",
-    show_default=True,
-    metavar="DIR",
-    help="Where bench.json and bench.html go.",
-)
+@report_option
 def import_(files: tuple[Path, ...], configs: tuple[Path, ...], cpu: str, report: Path) -> None:
     """Compare what `bench` printed on real hardware, or what an earlier bench.json holds.
 

@@ -37,10 +37,19 @@ from harness.smoke.check import BASE_MEMORY_MIB
 from harness.smoke.page_size import page_size
 from harness.spec import Accel, PageSize
 
-__all__ = ["bench", "pairs_of", "show", "status_of", "write_report"]
+__all__ = ["bench", "pairs_of", "report_option", "show", "status_of", "write_report"]
 
 WHY = ("fork", "munmap")
 ROUNDS = 3
+
+report_option = click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="granule-bench",
+    show_default=True,
+    metavar="DIR",
+    help="Where bench.json and bench.html go.",
+)
 
 
 @click.group(invoke_without_command=True)
@@ -108,14 +117,7 @@ ROUNDS = 3
     help="Append the numbers there, for `granule bench trend`.",
 )
 @click.option("--jobs", "-j", type=click.IntRange(1), help="Guests at once. Default: one per processor.")
-@click.option(
-    "--report",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="granule-bench",
-    show_default=True,
-    metavar="DIR",
-    help="Where bench.json and bench.html go.",
-)
+@report_option
 @click.pass_context
 def bench(context: click.Context, /, **options: Any) -> None:
     """Count what kernels do for a fork, a fault, a system call: to the instruction under TCG.

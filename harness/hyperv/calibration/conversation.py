@@ -18,14 +18,6 @@ MAX_MESSAGES: Final = 16384
 """Kept of one conversation; a guest could open and close channels without end."""
 
 
-_OF_A_CHANNEL: Final = (
-    MessageType.RESCIND_OFFER,
-    MessageType.CLOSE_CHANNEL,
-    MessageType.RELID_RELEASED,
-    MessageType.MODIFY_CHANNEL,
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """One message."""
@@ -101,47 +93,42 @@ def with_relids(said: Iterable[Said]) -> tuple[Said, ...]:
     return tuple(whole)
 
 
+# Of each kind of message with a body: which of its fields are facts, by our names.
+_FACTS: Final[Mapping[type[m.Message], Mapping[str, str]]] = {
+    m.InitiateContact: {"version": "version"},
+    m.VersionResponse: {"supported": "supported"},
+    m.OfferChannel: {
+        "flags": "flags",
+        "mmio_megabytes": "mmio_megabytes",
+        "sub_channel_index": "sub_channel",
+        "is_dedicated_interrupt": "dedicated_interrupt",
+    },
+    m.RescindOffer: {},
+    m.GpadlHeader: {"range_buflen": "range_buflen", "range_count": "ranges"},
+    m.GpadlBody: {},
+    m.GpadlCreated: {"status": "status"},
+    m.GpadlTeardown: {},
+    m.GpadlTorndown: {},
+    m.OpenChannel: {"downstream_page": "downstream_page"},
+    m.OpenResult: {"status": "status"},
+    m.CloseChannel: {},
+    m.RelidReleased: {},
+    m.ModifyChannel: {},
+    m.ModifyChannelResponse: {"status": "status"},
+}
+_KINDS: Final = {message.TYPE: message for message in _FACTS}
+
+
 def _said(payload: bytes, *, from_guest: bool) -> Said:
     kind = m.message_type(payload)
-
-    def made(relid: int | None = None, gpadl: int | None = None, **facts: int) -> Said:
-        return Said(kind=kind, from_guest=from_guest, relid=relid, gpadl=gpadl, facts=facts)
-
-    if kind is MessageType.INITIATE_CONTACT:
-        return made(version=m.InitiateContact.of(payload).version)
-    if kind is MessageType.VERSION_RESPONSE:
-        return made(supported=m.VersionResponse.of(payload).supported)
-    if kind is MessageType.OFFER_CHANNEL:
-        offer = m.OfferChannel.of(payload)
-        return made(
-            offer.child_relid, flags=offer.flags, mmio_megabytes=offer.mmio_megabytes,
-            sub_channel=offer.sub_channel_index, dedicated_interrupt=offer.is_dedicated_interrupt,
-        )  # fmt: skip
-    if kind is MessageType.GPADL_HEADER:
-        header = m.GpadlHeader.of(payload)
-        return made(
-            header.child_relid, header.gpadl, range_buflen=header.range_buflen, ranges=header.range_count
-        )
-    if kind is MessageType.GPADL_BODY:
-        return made(None, m.GpadlBody.of(payload).gpadl)
-    if kind is MessageType.GPADL_CREATED:
-        created = m.GpadlCreated.of(payload)
-        return made(created.child_relid, created.gpadl, status=created.status)
-    if kind is MessageType.GPADL_TEARDOWN:
-        down = m.GpadlTeardown.of(payload)
-        return made(down.child_relid, down.gpadl)
-    if kind is MessageType.GPADL_TORNDOWN:
-        return made(None, m.GpadlTorndown.of(payload).gpadl)
-    if kind is MessageType.OPEN_CHANNEL:
-        opened = m.OpenChannel.of(payload)
-        return made(opened.child_relid, opened.gpadl, downstream_page=opened.downstream_page)
-    if kind is MessageType.OPEN_RESULT:
-        result = m.OpenResult.of(payload)
-        return made(result.child_relid, status=result.status)
-    if kind is MessageType.MODIFY_CHANNEL_RESPONSE:
-        response = m.ModifyChannelResponse.of(payload)
-        return made(response.child_relid, status=response.status)
-    if kind in _OF_A_CHANNEL:
-        # The channel is all that they have, or comes first.
-        return made(m.RescindOffer.of(payload).child_relid)
-    return made()
+    known = _KINDS.get(kind)
+    if known is None:
+        return Said(kind=kind, from_guest=from_guest)
+    message = known.of(payload)
+    return Said(
+        kind=kind,
+        from_guest=from_guest,
+        relid=getattr(message, "child_relid", None),
+        gpadl=getattr(message, "gpadl", None),
+        facts={ours: getattr(message, name) for name, ours in _FACTS[known].items()},
+    )
