@@ -70,7 +70,7 @@ def test_qcow2_says_its_size(image: Path) -> None:
         (qcow2(encryption=2), "encrypted"),
         (qcow2(version=9), "no qcow2 image that QEMU reads"),
         (qcow2()[:20], "ends within its header"),
-        (raw(x0=b"LUKS\xba\xbe"), "encrypted"),
+        (raw(x0=b"LUKS\xba\xbe"), "LUKS"),
         (raw(x0=b"KDMV"), "qemu-img convert"),
         (raw(x0=b"vhdxfile"), "qemu-img convert"),
         (raw(x40=b"\x7f\x10\xda\xbe"), "qemu-img convert"),
